@@ -1,0 +1,33 @@
+# Each target first sets up what it needs: once, and again only when the dependencies change.
+
+PYTHON ?= python3
+
+.PHONY: help train test lab notebooks format
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+train: .venv/ready ## train the network of pytorch_script.py
+	.venv/bin/python pytorch_script.py
+
+test: .venv/ready ## run all tests and all notebooks
+	.venv/bin/pytest
+
+lab: .venv/ready ## open the chapters in JupyterLab
+	.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+
+notebooks: .venv/ready ## run the chapters and store what they show
+	.venv/bin/python tools/run_notebooks.py
+
+format: .venv/ready ## format code and notebooks, and mend what can be mended
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+# The stamp is written last: a set-up that failed halfway is tried again by the next make.
+.venv/ready: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo 'Needs Python 3.11 or newer with venv (on Debian: apt install python3-venv);' \
+	         'to use another Python: make PYTHON=python3.12' >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	.venv/bin/python -m pip install -e '.[notebooks,test]' -c constraints.txt
+	@touch $@

@@ -1,0 +1,25 @@
+"""What every run of the tests needs, whatever folder pytest is started in."""
+
+import tempfile
+
+import pytest
+from run_notebooks import NOISE_FILE, isolate_kernels
+
+# A user's dataset may have 100,000 files: nothing to collect there.
+collect_ignore = ["data"]
+
+
+def pytest_configure(config):
+    # In pyproject.toml this path would be looked for in the working directory.
+    config.option.nbval_sanitize_with = str(NOISE_FILE)
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    isolate_kernels(folder.name)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch  # slow to import, and most tests do without it here
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")

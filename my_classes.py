@@ -1,0 +1,390 @@
+"""The classes that feed a model from a folder of files. Copy this file into your project.
+
+The notation is that of Afshine and Shervine Amidi's article: an ID is a string, the sample with that ID is
+the file `data/<ID>.pt`, `partition` maps "train" and "validation" to lists of IDs, `labels` maps every ID
+to its class.
+
+    partition, labels = load_notation("data")
+    training_set = Dataset(partition["train"], labels)
+    training_generator = torch.utils.data.DataLoader(training_set, batch_size=64, num_workers=2)
+
+Needs torch, numpy and the standard library, nothing else.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy.random  # noqa: F401  every worker seeds it: imported here once, not in each of them
+import torch
+
+# Of a file that is no sample: read_tensor says so in words.
+warnings.filterwarnings("ignore", "Detected pickle protocol")
+
+
+class DatasetError(Exception):
+    """What is wrong with a dataset: one sentence that names the ID and the file.
+
+    A DataLoader raises a worker's error again with the worker's whole traceback as its message. Only the
+    sentence at its end is kept, so that the words are the same whatever the number of workers.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.rpartition("DatasetError: ")[2].strip())
+
+
+LEADS_OUT = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")  # of the folder, on any system
+
+
+def file_of(ID: str, root="data", suffix=".pt") -> Path:
+    """The file of a sample, `root/<ID>suffix`. Raises DatasetError for an ID that leads out of `root`."""
+    if not isinstance(ID, str) or LEADS_OUT.search(ID):
+        raise DatasetError(f"{ID!r} is no ID: an ID is a string that names a file inside {root}, without ..")
+    return Path(root) / (ID + suffix)
+
+
+def read_tensor(file: Path) -> torch.Tensor:
+    """The tensor that torch.save wrote to `file`, on the CPU. Code in the file is never run.
+
+    Raises OSError if the file cannot be opened, ValueError in plain words if it holds anything else.
+    """
+    try:
+        X = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
+        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(f"it asks to run {asked[1]}, which is refused: save a plain tensor") from error
+        raise ValueError("it is empty, cut short or not written by torch.save") from error
+    if not isinstance(X, torch.Tensor):
+        raise ValueError(f"it holds a {type(X).__name__}, not a tensor")
+    return X
+
+
+class Dataset(torch.utils.data.Dataset):
+    """The samples of a list of IDs, each read from its own file when it is asked for.
+
+    `list_IDs`: sequence of strings. `labels`: {ID: integer}. `root`: the folder of the files.
+    `transform`: applied to each tensor that was read; with workers under spawn or forkserver it must be a
+    function of a module, not of a notebook cell.
+
+    `dataset[index]` is `(X, y)`: the tensor of the file `root/<ID>.pt`, on the CPU with the shape and dtype
+    in which it was saved, and its label. Raises DatasetError, naming ID and file, for a file that is
+    missing, damaged or not a tensor, and for an ID without a label or leading out of the folder.
+
+    Another file format is three lines, a subclass with its own `suffix` and `load`:
+
+        class Arrays(Dataset):
+            suffix = ".npy"
+            def load(self, file): return torch.from_numpy(numpy.load(file))
+    """
+
+    suffix = ".pt"
+    like = None  # (ID, tensor) that all samples must resemble; None: the first sample of their batch
+
+    def __init__(self, list_IDs, labels, root="data", transform: Callable | None = None):
+        "Initialization"
+        self.list_IDs = list_IDs
+        self.labels = labels
+        self.root = root
+        self.transform = transform
+
+    def __len__(self):
+        "Denotes the total number of samples"
+        return len(self.list_IDs)
+
+    def __getitem__(self, index):
+        "Generates one sample of data"
+        # Select sample
+        ID = self.list_IDs[index]
+
+        # Load data and get label
+        file = file_of(ID, self.root, self.suffix)
+        try:
+            X = self.load(file)
+        except Exception as error:
+            raise DatasetError(f"sample {ID!r}: {file} cannot be read: {reason(error)}") from error
+        if ID not in self.labels:
+            raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
+        y = self.labels[ID]
+
+        if self.transform is not None:
+            X = self.transform(X)
+        return X, y
+
+    def load(self, file: Path):
+        "Reads one file: the method to override for another format"
+        return read_tensor(file)
+
+    def __getitems__(self, indices):
+        """Generates the samples of one batch, which must have one shape and dtype to be stacked.
+
+        DataLoader calls this in place of `__getitem__` where it exists. A subclass for samples of unequal
+        shapes (with a collate_fn that pads them) says `__getitems__ = None`.
+        """
+        samples = [self[index] for index in indices]
+        like_ID, like = self.like or (self.list_IDs[indices[0]], samples[0][0])
+        for index, (X, _) in zip(indices, samples, strict=True):
+            if isinstance(X, torch.Tensor) and (X.shape != like.shape or X.dtype != like.dtype):
+                raise DatasetError(
+                    f"samples of one batch must be alike: {like_ID!r} is {describe(like)}, "
+                    f"but {self.list_IDs[index]!r} is {describe(X)}"
+                )
+        return samples
+
+
+class EpochSampler(torch.utils.data.Sampler):
+    """Visits `size` samples in a random order that is a function of `seed` and epoch, and of nothing else.
+
+    Call `set_epoch(epoch)` before each epoch. The number of workers, their persistence, a resume: none of
+    them changes the order, as they do with `shuffle=True`, whose generator remembers its past. `set_epoch`
+    is that of torch.utils.data.DistributedSampler.
+    """
+
+    def __init__(self, size: int, seed: int = 0):
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.epoch_seed)
+        return iter(torch.randperm(self.size, generator=generator).tolist())
+
+    @property
+    def epoch_seed(self) -> int:
+        "A function of (seed, epoch), also for whatever else an epoch draws (dropout)"
+        return hashed_seed(self.seed, self.epoch)
+
+
+class Meter:
+    """Splits the time of a loop over batches, in seconds, into waiting for a batch and computing on it.
+
+        meter = Meter(device)
+        for local_batch, local_labels in meter(training_generator):
+            ...
+        print(meter.waiting_share)
+
+    `waiting` has one entry more than `computing`: the last is the end of the epoch, when the loader says
+    that there is no more. Together they are the wall time of the loop. On a CUDA device the marks are
+    events on the current stream, because the host runs ahead of the device and its own waiting misleads:
+    waiting is then the time in which the device had nothing to do. A call starts anew.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.use_cuda = torch.device(device).type == "cuda"
+        self.marks = []
+
+    def __call__(self, batches: Iterable) -> Iterator:
+        self.marks = []
+        self._mark()
+        for batch in batches:
+            self._mark()
+            yield batch
+            self._mark()
+        self._mark()
+
+    def _mark(self):
+        if self.use_cuda:
+            self.marks.append(torch.cuda.Event(enable_timing=True))
+            self.marks[-1].record()
+        else:
+            self.marks.append(time.perf_counter())
+
+    def _spans(self) -> list[float]:
+        if self.use_cuda and self.marks:
+            self.marks[-1].synchronize()
+            return [a.elapsed_time(b) / 1000 for a, b in pairwise(self.marks)]
+        return [b - a for a, b in pairwise(self.marks)]
+
+    @property
+    def waiting(self) -> list[float]:
+        "Seconds before each batch, and those at the end of the epoch"
+        return self._spans()[0::2]
+
+    @property
+    def computing(self) -> list[float]:
+        "Seconds spent on each batch"
+        return self._spans()[1::2]
+
+    @property
+    def seconds(self) -> float:
+        "Seconds of the whole loop"
+        return sum(self._spans())
+
+    @property
+    def waiting_share(self) -> float:
+        "Share of the loop's time that was spent waiting, 0 to 1"
+        return sum(self.waiting) / max(self.seconds, 1e-9)
+
+
+def load_notation(root="data", suffix=".pt") -> tuple[dict, dict]:
+    """`(partition, labels)` of the dataset in the folder `root`, from its partition.json and labels.json.
+
+    Raises DatasetError, one sentence, if one of them is missing or is not of the form {"train": [ID, ...],
+    "validation": [ID, ...]} and {ID: label, ...}, or for the first of `find_faults`. Reads no sample.
+    """
+    partition, labels = read_notation(root)
+    for what, IDs in find_faults(partition, labels, root, suffix):
+        raise DatasetError(f"{root}: {sentence(what, IDs)}")
+    return partition, labels
+
+
+def read_notation(root="data") -> tuple[dict, dict]:
+    "`load_notation` without the check of what the two files say"
+    root = Path(root)
+    if not (root / "partition.json").exists():
+        raise DatasetError(f"there is no dataset in {root}: it has no partition.json")
+    found = []
+    for file in (root / "partition.json", root / "labels.json"):
+        try:
+            found.append(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DatasetError(f"{file} cannot be read: {reason(error)}") from error
+        if not isinstance(found[-1], dict):
+            raise DatasetError(f"{file} holds a {type(found[-1]).__name__}, where a JSON object is needed")
+    partition, labels = found
+    for name in {"train", "validation", *partition}:
+        if not isinstance(partition.get(name), list):
+            raise DatasetError(f"{root / 'partition.json'} needs a list of IDs under {name!r}")
+    return partition, labels
+
+
+def find_faults(partition: dict, labels: dict, root="data", suffix=".pt") -> list[tuple[str, list]]:
+    """What is wrong with a dataset, as far as that shows without reading a sample.
+
+    Returns `(what, IDs)` for each kind of fault, an empty list if there is none; `sentence` puts one into
+    words. Lists each folder that the IDs name once, and opens no file: 100,000 IDs take less than a second.
+    """
+    counts = [Counter(ID for ID in IDs if isinstance(ID, str)) for IDs in partition.values()]
+    homes = Counter(ID for count in counts for ID in count)
+    inside = [ID for ID in homes if not LEADS_OUT.search(ID)]
+    faults = {
+        "of another type than a string": [
+            ID for IDs in partition.values() for ID in IDs if not isinstance(ID, str)
+        ],
+        "absolute or leading out of the folder": [ID for ID in homes if LEADS_OUT.search(ID)],
+        "more than once in one partition": [ID for count in counts for ID in count if count[ID] > 1],
+        "in more than one partition": [ID for ID in homes if homes[ID] > 1],
+        "without a label": [ID for ID in inside if ID not in labels],
+        "with a label that is not an integer of at least 0": [
+            ID for ID in inside if not is_class(labels.get(ID, 0))
+        ],
+        f"without a file {Path(root) / '<ID>'}{suffix}": without_file(inside, root, suffix),
+    }
+    empty = [(f"partition {name!r} is empty", []) for name in partition if not partition[name]]
+    return empty + [(what, IDs) for what, IDs in faults.items() if IDs]
+
+
+def sentence(what: str, IDs: list) -> str:
+    "One fault that `find_faults` found, in words: how many IDs and the first five of them"
+    if not IDs:
+        return what
+    shown = ", ".join(repr(ID) for ID in IDs[:5]) + (f" and {len(IDs) - 5:,} more" if len(IDs) > 5 else "")
+    return f"{len(IDs):,} ID{'s' if len(IDs) > 1 else ''} {what}: {shown}"
+
+
+def save_whole(content, file: Path):
+    """torch.save, whole or not at all: whoever is killed while writing leaves the file that was there."""
+    unfinished = file.with_name(file.name + ".unfinished")
+    try:
+        with open(unfinished, "wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def without_file(IDs: list[str], root, suffix: str) -> list[str]:
+    "Those of the IDs whose file is not there; each folder is listed once"
+    folders = {}
+    for ID in IDs:
+        folder, _, name = ID.rpartition("/")
+        folders.setdefault(folder, []).append((name + suffix, ID))
+    absent = []
+    for folder, files in folders.items():
+        try:
+            there = set(os.listdir(Path(root) / folder))
+        except OSError:
+            there = set()
+        absent += [ID for file, ID in files if file not in there]
+    return absent
+
+
+def is_class(label) -> bool:
+    return isinstance(label, int) and not isinstance(label, bool) and label >= 0
+
+
+def describe(X: torch.Tensor) -> str:
+    "Its dtype and shape in words: 'uint8 of shape 3×224×224'"
+    return f"{str(X.dtype).removeprefix('torch.')} of shape {'×'.join(map(str, X.shape)) or '()'}"
+
+
+def reason(error: Exception) -> str:
+    "Why something could not be read, in a few words"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    text = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return text if type(error) is ValueError else f"{text or 'no reason given'} ({type(error).__name__})"
+
+
+def hashed_seed(*parts) -> int:
+    """A seed of 63 bits that is a function of `parts`, on every machine and in every process.
+
+    blake2b, because seed + epoch would make epoch 1 of seed 0 equal to epoch 0 of seed 1, and because
+    Python's hash() of a string differs from process to process.
+    """
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use, at least 1: its affinity and, in a container, its cgroup's quota.
+
+    `os.cpu_count()` knows neither. PYTHON_CPU_COUNT, if set, wins, as it does in Python 3.13.
+    """
+    told = os.environ.get("PYTHON_CPU_COUNT", "")
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cpus, cgroup_quota())))
+
+
+def cgroup_quota(groups="/proc/self/cgroup", mount="/sys/fs/cgroup") -> float:
+    """CPUs' worth of time that this process's cgroups, versions 1 and 2, allow; infinity without a limit.
+
+    A limit of any folder above the process's own holds for it too.
+    """
+    quota = float("inf")
+    for line in read_text(groups).splitlines():
+        _, controllers, path = line.split(":", 2)
+        top = Path(mount) / ("cpu" if "cpu" in controllers.split(",") else "")
+        own = top / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if not folder.is_relative_to(top):
+                break
+            limit = read_text(folder / "cpu.max") or " ".join(
+                read_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            )
+            match limit.split():
+                case [allowed, period] if allowed.isdecimal() and float(period) > 0:
+                    quota = min(quota, float(allowed) / float(period))
+    return quota
+
+
+def read_text(file) -> str:
+    try:
+        return Path(file).read_text()
+    except OSError:
+        return ""
