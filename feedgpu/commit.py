@@ -1,0 +1,136 @@
+"""Puts a new dataset in the place of an old one, so that a kill at any moment leaves no mixture.
+
+Everything is first written into `.incoming/`, its partition.json last. Only then `commit` takes the old
+dataset away and moves the new one in:
+
+    1. the old partition.json moves to .incoming/replaced.json: from here on there is no dataset
+    2. the old files are deleted, the new ones move into place
+    3. .incoming/partition.json moves to its place: from here on there is the new dataset
+
+A process that is killed leaves the old dataset before 1, the new one after 3, and in between none, but two
+lists of all the files that may be lying about, by which the next run's `clear` deletes them.
+"""
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from my_classes import LEADS_OUT, DatasetError, file_of
+
+try:
+    import fcntl
+except ImportError:  # Windows: two writers at once are not noticed there
+    fcntl = None
+
+INCOMING = ".incoming"
+
+
+def commit(partition: dict[str, list[str]], root: Path):
+    "Replaces the dataset in `root`, if there is one, by that which lies ready in `.incoming/`"
+    incoming = root / INCOMING
+    if (root / "partition.json").exists():
+        os.replace(root / "partition.json", incoming / "replaced.json")
+    delete(listed_in(incoming / "replaced.json"), root)
+    for ID in (ID for IDs in partition.values() for ID in IDs):
+        file_of(ID, root).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file_of(ID, incoming), file_of(ID, root))
+    for name in ("labels.json", "classes.json", "partition.json"):
+        if (incoming / name).exists():
+            os.replace(incoming / name, root / name)
+    shutil.rmtree(incoming)
+
+
+def clear(root: Path):
+    """Takes away what a writer that ended at any moment has left; a dataset that is there stays.
+
+    `.incoming/partition.json` exists from the end of the writing to the end of the commit. In that time a
+    folder without a partition.json of its own may hold files of the old and of the new dataset.
+    """
+    incoming = root / INCOMING
+    if (incoming / "partition.json").exists() and not (root / "partition.json").exists():
+        delete(listed_in(incoming / "replaced.json") + listed_in(incoming / "partition.json"), root)
+    if incoming.exists():
+        shutil.rmtree(incoming)
+
+
+def listed_in(file: Path) -> list[str]:
+    "The IDs in a partition.json that name a file inside the folder; none if it is missing or damaged"
+    try:
+        partition = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    lists = partition.values() if isinstance(partition, dict) else []
+    IDs = [ID for IDs in lists if isinstance(IDs, list) for ID in IDs if isinstance(ID, str)]
+    return [ID for ID in IDs if not LEADS_OUT.search(ID)]
+
+
+def delete(IDs: list[str], root: Path):
+    """Deletes the samples and the lists of a dataset, and the folders that this empties.
+
+    What lies behind a link that leads out of the folder may be used by others, and stays.
+    """
+    files = [file_of(ID, root) for ID in IDs]
+    own = {folder for folder in folders_of(files, root) if lies_in(folder, root)} | {root}
+    for file in (*files, root / "labels.json", root / "classes.json"):
+        if file.parent in own and (os.path.isfile(file) or os.path.islink(file)):
+            file.unlink()
+    for folder in sorted(own - {root}, key=lambda folder: len(folder.parts), reverse=True):
+        with suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
+
+
+def folders_of(files: list[Path], root: Path) -> set[Path]:
+    "All folders between `root` and the files"
+    lowest = {file.parent for file in files}
+    return {folder for low in lowest for folder in (low, *low.parents) if root in folder.parents}
+
+
+def lies_in(folder: Path, root: Path) -> bool:
+    "Whether it does when all links are followed; not if its name is none that the system could use"
+    try:
+        return folder.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+@contextmanager
+def sole_writer(root: Path) -> Iterator[None]:
+    "Makes the folder if need be and keeps other writers out; a killed one keeps nobody out"
+    made = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    lock = os.open(root, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DatasetError(f"another process is writing into {root}: wait for its end") from None
+            except OSError:
+                pass  # some network file systems know no locks
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):  # it is not empty
+                root.rmdir()
+        raise
+    finally:
+        if fcntl:
+            os.close(lock)
+
+
+@contextmanager
+def ctrl_c_ignored() -> Iterator[None]:
+    "For a commit, which ends sooner than it could be undone"
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C never strikes here
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

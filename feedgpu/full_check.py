@@ -1,0 +1,90 @@
+"""Reads a whole dataset and says what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from feedgpu.files import files_below
+from feedgpu.layout import one_thread
+from my_classes import (
+    LEADS_OUT,
+    DatasetError,
+    describe,
+    file_of,
+    find_faults,
+    is_class,
+    read_notation,
+    read_tensor,
+    reason,
+    sentence,
+)
+
+
+def check(root="data") -> list[str]:
+    """What is wrong with the dataset in the folder `root`, one sentence a fault; empty if nothing is.
+
+    First the faults that show without reading a sample, then those of each sample, then those of the
+    folder: files that no ID names, too few names of classes.
+    """
+    root = Path(root)
+    try:
+        partition, labels = read_notation(root)
+    except DatasetError as error:
+        return [str(error)]
+    faults = [sentence(*fault) for fault in find_faults(partition, labels, root)]
+    listed = (ID for IDs in partition.values() for ID in IDs if isinstance(ID, str))
+    files = {ID: file_of(ID, root) for ID in listed if not LEADS_OUT.search(ID)}
+    first = None
+    with one_thread():
+        for ID, file in tqdm(files.items(), desc="Reading", unit=" samples", disable=None):
+            try:
+                X = read_tensor(file)
+            except (OSError, ValueError) as error:
+                if isinstance(error, FileNotFoundError) and not file.is_symlink():
+                    continue  # is among the faults already
+                faults.append(f"sample {ID!r}: {file} cannot be read: {reason(error)}")
+                continue
+            first = first or (ID, describe(X))
+            faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
+    return faults + faults_of_folder(root, set(files.values())) + faults_of_classes(root, labels)
+
+
+def faults_of(X: torch.Tensor, first: tuple[str, str]) -> list[str]:
+    "What is wrong with one sample; `first`: the ID of the first one and what it is"
+    if X.layout is not torch.strided or X.is_quantized:
+        return ["it is a sparse or quantized tensor, which a batch cannot hold: save a dense one"]
+    faults = []
+    if describe(X) != first[1]:
+        faults.append(f"it is {describe(X)}, but {first[0]!r} is {first[1]}: samples must be alike")
+    values = X.float() if X.is_floating_point() and X.itemsize == 1 else X  # isfinite knows no float8
+    if wrong := int((~values.isfinite()).sum()):
+        faults.append(f"{wrong:,} of its {X.numel():,} values are infinite or not a number")
+    if (stored := X.untyped_storage().nbytes()) > X.nbytes:
+        faults.append(f"its file holds {stored:,} bytes for a tensor of {X.nbytes:,}: save X.clone()")
+    return faults
+
+
+def faults_of_folder(root: Path, named: set[Path]) -> list[str]:
+    spare = [file for file in files_below(root) if file.suffix == ".pt" and file not in named]
+    if not spare:
+        return []
+    shown = ", ".join(str(file.relative_to(root)) for file in spare[:5]) + (", …" if len(spare) > 5 else "")
+    return [f"no ID names {len(spare):,} of the .pt files: {shown}"]
+
+
+def faults_of_classes(root: Path, labels: dict) -> list[str]:
+    file = root / "classes.json"
+    if not file.exists():
+        return []
+    try:
+        classes = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{file} cannot be read: {reason(error)}"]
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return [f"{file} is no list of names"]
+    needed = max((y for y in labels.values() if is_class(y)), default=-1) + 1
+    if len(classes) < needed:
+        return [f"{file} names {len(classes)} classes, but the labels need {needed}"]
+    return []

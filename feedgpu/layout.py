@@ -1,0 +1,184 @@
+"""Writes a dataset in the article's layout, whole or not at all.
+
+<ID>.pt           one sample: one tensor that owns its storage
+labels.json       {ID: label}
+classes.json      the names of the classes, if they have names
+partition.json    {"train": [ID, ...], "validation": [ID, ...]}; a folder without it holds no dataset
+"""
+
+import errno
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from feedgpu.commit import INCOMING, clear, commit, ctrl_c_ignored, folders_of, lies_in, sole_writer
+from my_classes import DatasetError, file_of, find_faults, sentence, without_file
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that can be written: which samples there are, and how to get each.
+
+    `partition`: {"train": [ID, ...], "validation": [ID, ...]}. `labels`: {ID: integer from 0 up}.
+    `classes`: the names of the classes, or None. `read(ID)`: the sample, a dense tensor on the CPU; raises
+    Unreadable if it cannot be had. `origin`: a folder that is read, in which nothing may be written.
+    """
+
+    partition: dict[str, list[str]]
+    labels: dict[str, int]
+    classes: list[str] | None
+    read: Callable[[str], torch.Tensor]
+    origin: Path | None = None
+
+
+class Unreadable(DatasetError):
+    "One sample cannot be had from its source; others may be."
+
+
+def write(source: Source, root="data", force=False, skip_unreadable=False) -> tuple[dict, dict]:
+    """Writes `source` into the folder `root` and returns `(partition, labels)` as written.
+
+    `force`: overwrite the dataset that is there, and files in the way. `skip_unreadable`: leave out the
+    samples that cannot be read, while the others keep their partition. Other files in the folder stay. One
+    sample at a time is in memory.
+
+    Raises DatasetError, and then leaves the folder as it was, if there is something to overwrite, if the
+    source does not make a dataset, if samples cannot be read (naming all of them), if another process is
+    writing there, or if the disk is full or refuses.
+    """
+    root = Path(root)
+    if source.origin and root.resolve().is_relative_to(source.origin.resolve()):
+        raise DatasetError(f"{root} lies in {source.origin}, which is to be read: choose another --data")
+    if root.exists() and not root.is_dir():
+        raise DatasetError(f"{root} is a file: choose a folder with --data")
+    try:
+        with sole_writer(root):
+            clear(root)
+            refuse_unfit(source, root, force)
+            try:
+                partition, labels = stage(source, root / INCOMING, skip_unreadable)
+                with ctrl_c_ignored():
+                    commit(partition, root)
+            finally:
+                clear(root)
+    except OSError as error:
+        advice = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = ": free some space, or choose another folder with --data"
+            if (root / "partition.json").exists():
+                advice += "; the dataset that was there is untouched"
+        raise DatasetError(
+            f"{error.filename or root} cannot be written, {error.strerror or error}{advice}"
+        ) from error
+    return partition, labels
+
+
+def refuse_unfit(source: Source, root: Path, force: bool):
+    "Raises DatasetError for what can be known to go wrong before a sample is read"
+    refuse_empty(source.partition)
+    IDs = [ID for IDs in source.partition.values() for ID in IDs]
+    files = [file_of(ID, root) for ID in IDs]
+    counts = Counter(files)
+    if twice := [ID for ID, file in zip(IDs, files, strict=True) if counts[file] > 1]:
+        raise DatasetError(sentence("whose file has more than one ID, or whose ID is listed twice", twice))
+
+    folders = folders_of(files, root)
+    astray = {folder for folder in folders if root / INCOMING in (folder, *folder.parents)}
+    astray |= {folder for folder in folders if not lies_in(folder, root)}
+    if outside := [ID for ID, file in zip(IDs, files, strict=True) if file.parent in astray]:
+        raise DatasetError(sentence(f"behind a link that leads out of {root}, or in {INCOMING}", outside))
+
+    absent = set(without_file(IDs, root, ".pt"))
+    there = [file for ID, file in zip(IDs, files, strict=True) if ID not in absent]
+    if blocked := [file for file in there if file.is_dir()]:
+        raise DatasetError(f"{blocked[0]} is a folder where a sample is to be written: move it away")
+    if force:
+        return
+    if (root / "partition.json").exists():
+        raise DatasetError(f"{root} holds a dataset: overwrite it with --force, or choose another --data")
+    there += [root / name for name in ("labels.json", "classes.json") if (root / name).exists()]
+    if there:
+        raise DatasetError(
+            f"{there[0]} would be overwritten and belongs to no dataset ({len(there):,} such files): "
+            "move it away, overwrite it with --force, or choose another --data"
+        )
+
+
+def refuse_empty(partition: dict[str, list[str]]):
+    for name in ("train", "validation"):
+        if not partition.get(name):
+            raise DatasetError(
+                f"there is no sample for {name!r}, and a dataset needs some to train and some to validate"
+                " (a class with a single sample gives it to training)"
+            )
+
+
+def stage(source: Source, incoming: Path, skip_unreadable: bool) -> tuple[dict, dict]:
+    "Writes everything into `incoming`, partition.json last; returns the partition and the labels"
+    incoming.mkdir()
+    unreadable = {}
+    IDs = [ID for IDs in source.partition.values() for ID in IDs]
+    with one_thread():
+        for ID in tqdm(IDs, desc="Writing", unit=" samples", disable=None):
+            try:
+                X = source.read(ID)
+            except Unreadable as error:
+                unreadable[ID] = error
+                continue
+            if skip_unreadable or not unreadable:  # else it is in vain, but the others are to be named too
+                save(X, file_of(ID, incoming))
+    if unreadable and not skip_unreadable:
+        raise DatasetError(
+            f"{len(unreadable):,} of {len(IDs):,} samples cannot be read, so none was written: mend these, "
+            "or leave them out with --skip-unreadable\n" + "\n".join(map(str, unreadable.values()))
+        )
+    partition = {name: [ID for ID in IDs if ID not in unreadable] for name, IDs in source.partition.items()}
+    refuse_empty(partition)
+    labels = {ID: y for ID, y in source.labels.items() if ID not in unreadable}
+    for fault in find_faults(partition, labels, incoming):
+        raise DatasetError(sentence(*fault))
+    write_json(labels, incoming / "labels.json")
+    if source.classes is not None:
+        write_json(source.classes, incoming / "classes.json")
+    write_json(partition, incoming / "partition.json")
+    return partition, labels
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    "For work in small pieces: on a busy machine torch's threads wait for each other longer than they work"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def save(X: torch.Tensor, file: Path):
+    """torch.save, of a copy: with a view it would write the whole storage that it is a view of.
+
+    By way of memory, because an error of Python's own writing says what is wrong with the disk.
+    """
+    buffer = io.BytesIO()
+    torch.save(X.detach().clone(memory_format=torch.contiguous_format), buffer)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(buffer.getbuffer())
+
+
+def write_json(value, file: Path):
+    "In one step: under its own name the file is there whole, or not at all"
+    part = file.with_suffix(".part")
+    with open(part, "w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)

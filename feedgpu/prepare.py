@@ -1,0 +1,140 @@
+"""Writes a dataset in the article's layout, or checks one: the command line.
+
+python3 -m feedgpu.prepare digits
+python3 -m feedgpu.prepare photographs --samples 2000 --size 224 224 --data photographs
+python3 -m feedgpu.prepare folder my_images --size 64 64 --mode RGB --data my_data
+python3 -m feedgpu.prepare table my_images/list.csv --data my_data
+python3 -m feedgpu.prepare synthetic --samples 1000 --shape 3 224 224 --dtype uint8 --data noise
+python3 -m feedgpu.prepare check --data my_data
+"""
+
+import argparse
+import sys
+
+from feedgpu.files import folder, table
+from feedgpu.full_check import check
+from feedgpu.layout import Source, write
+from feedgpu.sources import digits, photographs, synthetic
+from my_classes import DatasetError, describe, file_of, load_notation, read_tensor, reason, sentence
+
+
+def main(arguments: list[str] | None = None) -> int:
+    "Does what the command line asks for, and returns the exit code"
+    args = parse(arguments)
+    try:
+        if args.source == "check":
+            return report(args.data)
+        source = make_source(args)
+        skip_unreadable = getattr(args, "skip_unreadable", False)
+        partition, labels = write(source, args.data, args.force, skip_unreadable)
+    except DatasetError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {reason(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped before anything was changed.", file=sys.stderr)
+        return 130
+    if left_out := [ID for ID in source.labels if ID not in labels]:
+        print(sentence("left out, as they cannot be read", left_out))
+    parts = " and ".join(f"{len(IDs):,} for {name}" for name, IDs in partition.items())
+    print(f"{inventory(args.data)}: {parts}.")
+    return 0
+
+
+def make_source(args: argparse.Namespace) -> Source:
+    match args.source:
+        case "digits":
+            return digits()
+        case "photographs":
+            return photographs(args.samples, args.size, args.seed)
+        case "folder":
+            return folder(args.path, args.size, args.mode, args.seed)
+        case "table":
+            return table(args.path, args.size, args.mode, args.seed)
+        case "synthetic":
+            return synthetic(args.samples, args.shape, args.dtype, args.classes, args.seed)
+
+
+def report(data: str) -> int:
+    "Prints all that is wrong with a dataset, or that nothing is"
+    if faults := check(data):
+        print(*faults, sep="\n", file=sys.stderr)
+        return 1
+    print(f"{inventory(data)}, are in order.")
+    return 0
+
+
+def inventory(data: str) -> str:
+    partition, labels = load_notation(data)
+    X = read_tensor(file_of(partition["train"][0], data))
+    return f"{data}: {sum(map(len, partition.values())):,} samples, all {describe(X)}"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        "One sentence, where argparse would print its usage too"
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python3 -m feedgpu.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+
+    def add(name: str, what: str, writes=True) -> argparse.ArgumentParser:
+        source = sources.add_parser(name, help=what, description=what)
+        source.add_argument("--data", default="data", metavar="DIR", help="folder of the dataset (data)")
+        if writes:
+            source.add_argument("--force", action="store_true", help="overwrite the dataset that is there")
+        return source
+
+    def add_seed(source: argparse.ArgumentParser):
+        source.add_argument(
+            "--seed", type=int, default=0, help="another seed, other samples or partition (0)"
+        )
+
+    add("digits", "the 1,797 handwritten digits that come with scikit-learn")
+
+    source = add("photographs", "crops of the two photographs that come with scikit-learn")
+    source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many, 4 or more")
+    source.add_argument("--size", type=positive, nargs=2, required=True, metavar=("H", "W"), help="in pixels")
+    add_seed(source)
+
+    for name, what in (
+        ("folder", "a folder with one subfolder a class"),
+        ("table", "a CSV file: id,path,label"),
+    ):
+        source = add(name, what + ": images, .npy and .pt")
+        source.add_argument("path", metavar="PATH", help=what)
+        source.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="scale images to it")
+        source.add_argument("--mode", choices=["L", "RGB", "RGBA"], help="convert images to it")
+        source.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read")
+        add_seed(source)
+
+    source = add("synthetic", "noise over a pattern of its class, of any size")
+    source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many")
+    source.add_argument(
+        "--shape", type=positive, nargs=3, required=True, metavar=("C", "H", "W"), help="of each"
+    )
+    dtypes = ["uint8", "float16", "float32", "float64"]
+    source.add_argument("--dtype", choices=dtypes, default="uint8", help="of the values (uint8)")
+    source.add_argument("--classes", type=positive, default=10, metavar="K", help="how many (10)")
+    add_seed(source)
+
+    add("check", "read a whole dataset and list what is wrong with it", writes=False)
+    return parser.parse_args(arguments)
+
+
+def positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
