@@ -195,7 +195,7 @@ def advice(share, num_workers):
     if share < 0.05:
         return "it is well fed."
     if num_workers < available_cpus():
-        return f"compare --num-workers {available_cpus()}."
+        return f"compare the samples/s with --num-workers {available_cpus()}."
     return "no CPU is free for more workers, so try fewer, and make each sample cheaper to read."
 
 
