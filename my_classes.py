@@ -15,10 +15,13 @@ import hashlib
 import json
 import os
 import re
+import signal
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -188,7 +191,9 @@ class Meter:
     def __call__(self, batches: Iterable) -> Iterator:
         self.marks = []
         self._mark()
-        for batch in batches:
+        with ctrl_c_deferred():  # a loader torn while its workers start up cannot end them
+            iterator = iter(batches)
+        for batch in iterator:
             self._mark()
             yield batch
             self._mark()
@@ -226,6 +231,23 @@ class Meter:
     def waiting_share(self) -> float:
         "Share of the loop's time that was spent waiting, 0 to 1"
         return sum(self.waiting) / max(self.seconds, 1e-9)
+
+
+@contextmanager
+def ctrl_c_deferred() -> Iterator[None]:
+    """A Ctrl-C in this block takes effect at its end. Processes forked in it never hear one: whoever started
+    them ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # it never strikes here
+        return
+    struck = []
+    handler = signal.signal(signal.SIGINT, lambda *_: struck.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if struck:
+        raise KeyboardInterrupt
 
 
 def load_notation(root="data", suffix=".pt") -> tuple[dict, dict]:

@@ -73,6 +73,8 @@ def main(args):
             with suppress(ImportError):  # in a copy without feedgpu: the next line says what is missing
                 from feedgpu.prepare import digits, write
 
+                print(f"No dataset in {args.data} yet: writing scikit-learn's handwritten digits.")
+
                 write(digits(), args.data)
     partition, labels = load_notation(args.data)
     training_set = Dataset(partition["train"], labels, args.data)
@@ -133,7 +135,7 @@ def main(args):
         model.eval()
         validation_totals = torch.zeros(3, device=args.device)
         with torch.inference_mode():
-            for local_batch, local_labels in validation_generator:
+            for local_batch, local_labels in Meter(args.device)(validation_generator):
                 # Transfer to GPU
                 local_batch = local_batch.to(args.device, non_blocking=use_cuda)
                 local_labels = local_labels.to(args.device, non_blocking=use_cuda)
@@ -230,10 +232,6 @@ def parse():
 
 if __name__ == "__main__":
     args = parse()
-    if hasattr(
-        os, "register_at_fork"
-    ):  # Ctrl-C reaches the workers too, but it is this process that ends them
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     sys.stdout.reconfigure(line_buffering=True)
     try:
         main(args)

@@ -14,8 +14,6 @@ lists of all the files that may be lying about, by which the next run's `clear` 
 import json
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -121,16 +119,3 @@ def sole_writer(root: Path) -> Iterator[None]:
     finally:
         if fcntl:
             os.close(lock)
-
-
-@contextmanager
-def ctrl_c_ignored() -> Iterator[None]:
-    "For a commit, which ends sooner than it could be undone"
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Ctrl-C never strikes here
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)

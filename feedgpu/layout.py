@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from feedgpu.commit import INCOMING, clear, commit, ctrl_c_ignored, folders_of, lies_in, sole_writer
-from my_classes import DatasetError, file_of, find_faults, sentence, without_file
+from feedgpu.commit import INCOMING, clear, commit, folders_of, lies_in, sole_writer
+from my_classes import DatasetError, ctrl_c_deferred, file_of, find_faults, sentence, without_file
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def write(source: Source, root="data", force=False, skip_unreadable=False) -> tu
             refuse_unfit(source, root, force)
             try:
                 partition, labels = stage(source, root / INCOMING, skip_unreadable)
-                with ctrl_c_ignored():
+                with ctrl_c_deferred():
                     commit(partition, root)
             finally:
                 clear(root)

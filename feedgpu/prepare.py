@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{error.filename} cannot be read: {reason(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped before anything was changed.", file=sys.stderr)
+        print(f"\nStopped by Ctrl-C: {args.data} is as it was, or new and whole.", file=sys.stderr)
         return 130
     if left_out := [ID for ID in source.labels if ID not in labels]:
         print(sentence("left out, as they cannot be read", left_out))

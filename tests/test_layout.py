@@ -364,7 +364,7 @@ def test_ctrl_c_leaves_the_old_dataset(root):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1].strip() == "Stopped before anything was changed."
+    assert process.communicate()[1].strip() == f"Stopped by Ctrl-C: {root} is as it was, or new and whole."
     assert process.returncode == 130
     assert holds(root, OLD) and not (root / ".incoming").exists()
 
@@ -378,7 +378,7 @@ def test_ctrl_c_leaves_no_folder_that_was_not_there(tmp_path):
     assert tree(tmp_path) == []
 
 
-def test_ctrl_c_comes_too_late_for_a_commit(root, monkeypatch):
+def test_ctrl_c_in_a_commit_takes_effect_at_its_end(root, monkeypatch):
     replace = os.replace
 
     def interrupted(*args):
@@ -392,7 +392,8 @@ def test_ctrl_c_comes_too_late_for_a_commit(root, monkeypatch):
 
     real = feedgpu.layout.commit
     monkeypatch.setattr(feedgpu.layout, "commit", commit)
-    write(NEW, root)
+    with pytest.raises(KeyboardInterrupt):
+        write(NEW, root)
     assert holds(root, NEW)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

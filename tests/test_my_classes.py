@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from my_classes import (
     Meter,
     available_cpus,
     cgroup_quota,
+    ctrl_c_deferred,
     file_of,
     find_faults,
     hashed_seed,
@@ -302,6 +304,26 @@ def test_the_meter_can_be_left_early_and_used_again():
         break
     assert len(meter.waiting) == 1
     assert list(meter([])) == [] and len(meter.waiting) == 1
+
+
+def test_a_ctrl_c_is_deferred_to_the_end_of_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), ctrl_c_deferred():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the block")
+    assert done == ["the block"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_while_workers_start_is_not_lost():
+    class Starting:
+        def __iter__(self):
+            signal.raise_signal(signal.SIGINT)
+            return iter("ab")
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Meter()(Starting()))
 
 
 @pytest.mark.gpu

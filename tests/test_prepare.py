@@ -238,7 +238,11 @@ def test_ctrl_c_is_one_sentence_and_the_code_130(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(sources, "pixels", interrupted)
     code, out, err = run(capsys, "photographs", "--samples", 9, "--size", 2, 2, "--data", tmp_path / "data")
-    assert (code, out, err.strip()) == (130, "", "Stopped before anything was changed.")
+    assert (code, out, err.strip()) == (
+        130,
+        "",
+        f"Stopped by Ctrl-C: {tmp_path / 'data'} is as it was, or new and whole.",
+    )
     assert not (tmp_path / "data").exists()
 
 
