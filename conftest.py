@@ -1,5 +1,6 @@
 """What every run of the tests needs, whatever folder pytest is started in."""
 
+import os
 import tempfile
 
 import pytest
@@ -12,6 +13,8 @@ collect_ignore = ["data"]
 def pytest_configure(config):
     # In pyproject.toml this path would be looked for in the working directory.
     config.option.nbval_sanitize_with = str(NOISE_FILE)
+    # Two processes that compute on the same CPUs then take turns, where torch's threads would spin and wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
     isolate_kernels(folder.name)

@@ -18,6 +18,8 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's idle threads leave the CPUs to the workers
+
 import torch
 from torch import nn
 from tqdm import tqdm

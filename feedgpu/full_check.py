@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from feedgpu.files import files_below
 from feedgpu.layout import one_thread

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from feedgpu.commit import INCOMING, clear, commit, folders_of, lies_in, sole_writer
 from my_classes import DatasetError, ctrl_c_deferred, file_of, find_faults, sentence, without_file

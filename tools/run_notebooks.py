@@ -35,9 +35,15 @@ NOT_COMPARED = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+
 
 
 def isolate_kernels(folder):
-    """Keep the settings of whoever runs this out of the kernels; IPython writes into `folder`."""
+    """Keep what is whoever's runs this out of the kernels: settings and logbook are those of `folder`."""
     os.environ["IPYTHONDIR"] = str(folder)
+    os.environ["FEEDGPU_LOGBOOK"] = str(folder)
     os.environ.pop("MPLBACKEND", None)  # with another backend, figures do not reach the notebook
+
+
+def all_notebooks():
+    found = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
 
 
 def code_cells(notebook):
@@ -170,11 +176,7 @@ def main():
     parser.add_argument("--pictures", action="store_true", help="store every picture anew")
     args = parser.parse_args()
 
-    paths = args.notebooks or [
-        path
-        for path in sorted((ROOT / "notebooks").rglob("*.ipynb"))
-        if ".ipynb_checkpoints" not in path.parts
-    ]
+    paths = args.notebooks or all_notebooks()
     with tempfile.TemporaryDirectory() as folder:
         isolate_kernels(folder)
         results = [run(path, args.check, args.pictures) for path in paths]

@@ -1,0 +1,291 @@
+"""What is asked of the answers to the exercises, chapter by chapter; verdicts.py says what becomes of it."""
+
+import copy
+import itertools
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from feedgpu.verdicts import check, exercise, short
+
+__all__ = ["check"]
+
+
+# Chapter 00 · What can this machine show me?
+
+
+@exercise
+def waiting_share(answer):
+    "the share of the whole time, also of an epoch that took none"
+    for waiting, computing, expected in (
+        ([1, 1], [2], 0.5),
+        ([3.0], [], 1),
+        ([0.5, 0.25], [0.75, 1.5], 0.25),
+        ([], [], 0),
+    ):
+        given = answer(list(waiting), list(computing))
+        if not isinstance(given, (int, float)) or abs(given - expected) > 1e-9:
+            why = "the whole is waiting and computing together" if waiting else "no time at all was spent"
+            asked = f"waiting {waiting} and computing {computing}"
+            return f"expected {expected} for {asked}, you gave {short(given)}: {why}"
+
+
+# Chapter 01 · The previous situation
+
+
+@exercise
+def batches(answer):
+    "each sample once, whatever the number of samples and of a batch"
+    pairs = [(n, size) for n in range(1, 41) for size in range(1, 13)]
+    for n, size in [(1438, 64), (1000, 64), (128, 64), (5, 64), (0, 64), *pairs]:
+        given = answer(n, size)
+        if not hasattr(given, "__iter__"):
+            return f"expected batches to loop over, you gave {short(given)}"
+        indices, lengths = [], []
+        for batch in itertools.islice(given, n + 1):  # n batches are the most, and an answer may be endless
+            if not hasattr(batch, "__len__"):
+                return f"expected a range or a list of indices for each batch, you gave {short(batch)}"
+            indices += [int(index) for index in batch]
+            lengths.append(len(batch))
+        visits, said = Counter(indices), f"with {n:,} samples, {size} a batch,"
+        if missed := [index for index in range(n) if index not in visits]:
+            return f"{said} {named(missed)} never visited: {why_missed(missed, n, size, lengths)}"
+        if beyond := [index for index in visits if not 0 <= index < n]:
+            return f"{said} {named(beyond)} visited, but there are only {n:,}: the last batch stops at {n:,}"
+        if repeated := [index for index in visits if visits[index] > 1]:
+            return f"{said} {named(repeated)} visited again: a batch begins where the one before ended"
+        if lengths != (expected := [size] * (n // size) + [n % size] * (n % size > 0)):
+            return f"{said} expected batches of {short(expected)} samples, you gave {short(lengths)}"
+
+
+def named(indices: list[int]) -> str:
+    "How many samples these are, and which comes first."
+    if len(indices) == 1:
+        return f"sample {indices[0]:,} is"
+    return f"{len(indices):,} samples, the first of them {min(indices):,}, are"
+
+
+def why_missed(missed: list[int], n: int, size: int, lengths: list[int]) -> str:
+    if missed != list(range(missed[0], n)):
+        return "a batch begins where the one before ended"
+    if len(lengths) >= -(-n // size) and max(lengths) == size:
+        return f"a range ends before its stop, so the last stop is {n:,}"
+    if len(missed) < size:
+        return "the last batch is smaller than the others, and has to be made too"
+    return f"{len(lengths):,} batches of at most {max(lengths, default=0)} cannot reach the end"
+
+
+# Chapter 02 · Which sample is where?
+
+
+@exercise
+def validator(answer):
+    "all four faults where they were planted, and none in the sound dataset"
+    sides = {f"id-{i}": "train" if i < 12 else "validation" for i in range(18)} | {"cats/no.7": "validation"}
+    one_by_one = [
+        {},
+        {"both": ["id-3", "id-9"]},
+        {"no label": ["id-2", "id-13"]},
+        {"no file": ["id-4", "id-14"]},
+        {"no class": {"id-5": "2", "id-7": -1, "id-15": 1.0}},
+    ]
+    all_at_once = {"both": ["id-0"], "no label": ["id-16"], "no file": ["id-8"], "no class": {"id-12": "0"}}
+    for planted in [*one_by_one, all_at_once]:
+        partition = {name: [ID for ID in sides if sides[ID] == name] for name in ("train", "validation")}
+        partition["validation"] += planted.get("both", [])
+        # A label and a file that no partition names are no fault.
+        labels = {ID: i % 3 for i, ID in enumerate([*sides, "id-99"])} | planted.get("no class", {})
+        labels = {ID: y for ID, y in labels.items() if ID not in planted.get("no label", [])}
+        files = [f"{ID}.pt" for ID in [*sides, "id-98"] if ID not in planted.get("no file", [])]
+        given = answer(copy.deepcopy(partition), dict(labels), [*files, "labels.json", "partition.json"])
+        if not isinstance(given, dict):
+            return f'expected a dictionary {{"both": IDs, "no label": IDs, …}}, you gave {short(given)}'
+        for kind in all_at_once:
+            if not isinstance(IDs := given.get(kind, []), (list, tuple, set, frozenset, dict)):
+                return f'expected a list or set of IDs under "{kind}", you gave {short(IDs)}'
+            expected = set(planted.get(kind, []))
+            if missed := sorted(expected - set(IDs)):
+                side = "both lists" if kind == "both" else sides[missed[0]]
+                why = why_a_fault(kind, labels.get(missed[0]))
+                return f'{missed[0]}, in {side}, is missing under "{kind}": {why}'
+            if wrong := sorted(set(IDs) - expected, key=str):
+                why = why_no_fault(kind, wrong[0], sides, labels)
+                return f'you gave {short(wrong[0])} under "{kind}": {why}'
+
+
+def why_a_fault(kind: str, label) -> str:
+    return {
+        "both": "the model would be tested on what it has learned",
+        "no label": "training would end in an error at the batch that has it",
+        "no file": "training would end in an error at the batch that has it",
+        "no class": f"its label is {label!r}, and the loss takes classes 0, 1, 2, …, integers all",
+    }[kind]
+
+
+def why_no_fault(kind: str, ID, sides: dict, labels: dict) -> str:
+    if ID not in sides:
+        return "no partition names it, so no epoch asks for it"
+    if kind == "both":
+        return f"it is in {sides[ID]} alone"
+    if kind == "no file":
+        return f"{ID}.pt is in files; an ID may hold / and dots"
+    if ID not in labels:
+        return "it has no label at all, which is another fault"
+    return f"its label is {labels[ID]!r}" + (", a class like any other" if labels[ID] == 0 else "")
+
+
+# Chapter 03 · The Dataset
+
+
+@exercise
+def swollen(answer):
+    "all files that store more than their tensor shows, and neither the large nor the small ones that do not"
+    shapes = [(1, 8, 8), (3, 16, 16), (3, 16, 2048)]  # the last, a panorama, is larger than any storage below
+    planted = {"id-4": 50, "id-9": 2, "id-13": 50, "id-22": 2}  # ID: samples in its storage
+    with tempfile.TemporaryDirectory() as folder:
+        files, needed = {}, {}
+        for i in range(30):
+            ID = f"id-{i}"
+            X = torch.zeros(planted.get(ID, 1), *shapes[i % 3 if ID not in planted else i % 2])[0]
+            files[ID], needed[ID] = Path(folder) / f"{ID}.pt", X.nbytes
+            torch.save(X, files[ID])
+        given = answer(dict(files))
+        sizes = {ID: file.stat().st_size for ID, file in files.items()}
+    if not isinstance(given, (list, tuple, set, dict)):
+        return f"expected a list of IDs, you gave {short(given)}"
+    counts = f"expected {len(planted)} IDs, you gave {len(set(given))}"
+    for ID in sorted(set(given) - set(planted), key=str):
+        if ID not in files:
+            return f"{counts}: {short(ID)} is none of the IDs"
+        has = f"{ID} has {sizes[ID]:,} bytes for a tensor of {needed[ID]:,}"
+        return f"{counts}: {has}, and its storage is no larger than that tensor"
+    for ID in sorted(set(planted) - set(given)):
+        stored = planted[ID] * needed[ID]
+        return f"{counts}, without {ID}, whose tensor shows {needed[ID]:,} bytes of a storage of {stored:,}"
+
+
+# Chapter 04 · The DataLoader
+
+
+@exercise
+def feed(answer):
+    "every sample once an epoch, in an order that depends on the epoch and on nothing else"
+    dataset = list(range(100, 127))
+    epochs = seen(answer(dataset, 0))
+    if isinstance(epochs, str):
+        return epochs
+    for number, epoch in enumerate(epochs, 1):
+        samples = sum(epoch, [])
+        twice, missed = len(samples) - len(set(samples)), len(set(dataset) - set(samples))
+        if twice:
+            return (
+                f"expected 27 samples once, but epoch {number} repeats {twice} and misses {missed}: "
+                "iter(loader) begins a new pass, so next(iter(loader)) is always a first batch"
+            )
+        if missed:
+            return f"expected 27 samples, epoch {number} has {len(samples)}: where is the last, small batch?"
+        if [len(batch) for batch in epoch] != [8, 8, 8, 3]:
+            return f"expected batches of 8, 8, 8 and 3 samples, you gave {[len(batch) for batch in epoch]}"
+    orders = [sum(epoch, []) for epoch in epochs]
+    if dataset in orders:
+        return f"expected a random order, epoch {orders.index(dataset) + 1} has that of the dataset"
+    if orders[0] == orders[1] or orders[1] == orders[2] or orders[0] == orders[2]:
+        return "expected a new order each epoch, two are equal: does set_epoch tell the sampler its epoch?"
+    if seen(answer(dataset, 0)) != epochs:
+        return "expected the same order at every call, a second call gave another: the order has no seed"
+    others = seen(answer(dataset, 2))
+    if isinstance(others, str):
+        return f"right with no workers, but with 2: {others}"
+    if others != epochs:
+        wrong = 1 + [a == b for a, b in zip(epochs, others, strict=True)].index(False)
+        return (
+            f"expected the same order for 0 and 2 workers, epoch {wrong} differs: the generator also gives "
+            "the workers' seed, but to persistent ones only once. Make the order from (seed, epoch)"
+        )
+
+
+def seen(epochs) -> list | str:
+    "Three epochs as lists of lists of numbers, or what else they are."
+    if not isinstance(epochs, (list, tuple)) or len(epochs) != 3:
+        return f"expected a list of three epochs, you gave {short(epochs)}"
+    try:
+        return [[torch.as_tensor(batch).tolist() for batch in epoch] for epoch in epochs]
+    except (TypeError, ValueError, RuntimeError):
+        return f"expected each epoch as a list of the loader's batches, you gave {short(epochs[0])}"
+
+
+# Chapter 05 · The script
+
+
+class Batch(torch.Tensor):
+    "Is a plain tensor once it was sent to a device: so a model can see whether it was."
+
+    def to(self, *args, **kwargs):
+        return self.as_subclass(torch.Tensor).to(*args, **kwargs)
+
+
+class Probe(torch.nn.Module):
+    "Says of each sample the class that is written in it; keeps how it was asked."
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.asked = []
+
+    def forward(self, X):
+        self.asked.append((self.training, isinstance(X, Batch), torch.is_grad_enabled()))
+        return torch.nn.functional.one_hot(X[:, 0].long(), 4) * self.scale
+
+
+@exercise
+def evaluate(answer):
+    "exact with a small last batch, in eval mode, on the device, without a graph, and the mode comes back"
+    said = torch.tensor([[0], [1], [2], [3], [0], [1], [2], [3], [0]])
+    labels = torch.tensor([0, 1, 3, 2, 0, 2, 3, 0, 0])  # right are 2 of 4, 1 of 4 and 1 of 1
+
+    def collate(samples):
+        return [torch.stack(part).as_subclass(Batch) for part in zip(*samples, strict=True)]
+
+    samples = torch.utils.data.TensorDataset(said, labels)
+    generator = torch.utils.data.DataLoader(samples, batch_size=4, collate_fn=collate)
+    for training in (True, False):
+        model = Probe().train(training)
+        given = answer(model, generator, torch.device("cpu"))
+        if len(model.asked) != 3:
+            return f"expected the model to be asked about 3 batches, you asked it {len(model.asked)} times"
+        in_train_mode, left_behind, with_graph = (any(was) for was in zip(*model.asked, strict=True))
+        if in_train_mode:
+            return (
+                "expected a model in eval mode, you asked it in train mode, where a sample's answer "
+                "depends on the others of its batch: model.eval() comes first"
+            )
+        if left_behind:
+            return (
+                "expected batches on the device, the model was given one that never went there: a model "
+                "on a GPU refuses it; .to(device) returns the tensor to use"
+            )
+        if with_graph:
+            return (
+                "expected no graph, but gradients were on while the model answered: each batch's operations "
+                "were kept for a backward() that never comes; torch.inference_mode() turns them off"
+            )
+        if not isinstance(given, (int, float, torch.Tensor)):
+            return f"expected a number, you gave {short(given)}"
+        if abs(given - 4 / 9) > 1e-6:
+            mistakes = [
+                (7 / 12, "that is the mean of the batches' means, where the last sample counts for four"),
+                (4 / 12, "you divide by three full batches, but the last one holds 1 sample"),
+                (4, "that is their number: divide it by that of the samples"),
+                (400 / 9, "that is in percent"),
+            ]
+            why = [why for wrong, why in mistakes if abs(given - wrong) < 1e-4]
+            why = why[0] if why else "add up right answers and samples"
+            return f"expected 4 of 9 right answers, {4 / 9:.4f}, you gave {float(given):.4f}: {why}"
+        if model.training != training:
+            came, left = ("train", "eval") if training else ("eval", "train")
+            return (
+                f"the share is right, but a model that came in {came} mode was left in {left} mode: keep "
+                "model.training before you change it, and give it back to model.train()"
+            )

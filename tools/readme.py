@@ -1,0 +1,57 @@
+"""Writes what README.md takes from the notebooks, map of chapters and picture: python3 tools/readme.py
+
+A chapter's first cell has its question as title, its outcomes as bullets, and a sentence on its time:
+"Reading takes 12 minutes, running about 10 s". --check writes nothing; it exits with 1 if README.md is old.
+"""
+
+import base64
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE_OF = "00_what_can_this_machine_show_me.ipynb"
+MAP = re.compile(r"(?s)(<!-- map: .*? -->\n).*?(<!-- end of map -->)")
+
+
+def chapter(path: Path) -> str:
+    "One row of the map"
+    opening = nbformat.read(path, as_version=4).cells[0].source
+    title = re.match(r"# (\S+) · (.*)", opening)
+    bullets = [" ".join(bullet.split()) for bullet in re.findall(r"(?ms)^- (.*?)(?=^- |^$|\Z)", opening)]
+    minutes = re.search(r"Reading takes (\d+) minutes?, running about (\d+) s", opening)
+    if not (title and minutes):
+        raise SystemExit(
+            f"{path.name}: the first cell lacks its title or 'Reading takes … minutes, running about … s'"
+        )
+    after = " ".join(bullets).rstrip(".;,")
+    return (
+        f"| {title[1]} | [{title[2]}]({path.relative_to(ROOT)}) | {minutes[1]} | {minutes[2]} | {after} |\n"
+    )
+
+
+def picture(path: Path) -> bytes:
+    "The PNG of the cell that compares loops with and without workers"
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "strips(" in cell.source and cell.cell_type == "code":
+            return base64.b64decode(cell.outputs[0].data["image/png"])
+    raise SystemExit(f"{path.name}: no cell draws strips")
+
+
+def main(arguments: list[str]) -> int:
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    rows = "".join(map(chapter, notebooks))
+    header = "| | Question | min to read | s to run | Afterwards you can |\n|---|---|---|---|---|\n"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    new = MAP.sub(lambda found: f"{found[1]}\n{header}{rows}\n{found[2]}", text)
+    if "--check" in arguments:
+        return int(new != text)
+    (ROOT / "README.md").write_text(new, encoding="utf-8")
+    (ROOT / "picture.png").write_bytes(picture(ROOT / "notebooks" / PICTURE_OF))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
