@@ -28,6 +28,8 @@ def waiting_share(answer):
         given = answer(list(waiting), list(computing))
         if not isinstance(given, (int, float)) or abs(given - expected) > 1e-9:
             why = "the whole is waiting and computing together" if waiting else "no time at all was spent"
+            if isinstance(given, (int, float)) and abs(given - 100 * expected) < 1e-9:
+                why = "yours is in percent, a share goes from 0 to 1"
             asked = f"waiting {waiting} and computing {computing}"
             return f"expected {expected} for {asked}, you gave {short(given)}: {why}"
 

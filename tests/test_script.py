@@ -111,29 +111,27 @@ def test_the_last_small_batch_counts_for_what_it_is(dataset, tmp_path, monkeypat
 # The same again
 
 
-def test_losses_depend_on_the_seed_and_not_on_workers_or_a_resume(dataset, tmp_path):
+def test_losses_depend_on_the_seed_and_not_on_workers_or_a_resume(dataset, tmp_path, monkeypatch):
     root, _, _ = dataset(200, 40)
-    options = "--data", root, "--batch-size", 32, "--seed", 3
 
     def train(name, *more):
-        code, out, err = run(*options, "--checkpoint", tmp_path / name, *more)
-        assert code == 0, err
-        return out
+        in_this_process(monkeypatch, "--data", root, "--checkpoint", tmp_path / name, *more)
 
+    settings = "--batch-size", 32, "--seed", 3
     for workers in (0, 1, 2, 4):
-        train(f"{workers}.pt", "--num-workers", workers, "--max-epochs", 3)
+        train(f"{workers}.pt", *settings, "--num-workers", workers, "--max-epochs", 3)
         assert losses(tmp_path / f"{workers}.pt") == losses(tmp_path / "0.pt")
         assert same_weights(tmp_path / f"{workers}.pt", tmp_path / "0.pt")
 
-    train("resumed.pt", "--num-workers", 2, "--max-epochs", 2)
-    # The settings of the first run hold, though they are not repeated.
+    train("resumed.pt", *settings, "--num-workers", 2, "--max-epochs", 2)
+    # As a process of its own, and the settings of the first run hold, though they are not repeated.
     resume = "--data", root, "--checkpoint", tmp_path / "resumed.pt", "--resume", "--max-epochs", 3
     code, out, err = run(*resume, "--num-workers", 0)
     assert code == 0 and "Resuming after epoch 2." in out, err
     assert losses(tmp_path / "resumed.pt") == losses(tmp_path / "0.pt")
     assert same_weights(tmp_path / "resumed.pt", tmp_path / "0.pt")
 
-    train("other.pt", "--num-workers", 0, "--max-epochs", 3, "--seed", 4)
+    train("other.pt", *settings, "--num-workers", 0, "--max-epochs", 3, "--seed", 4)
     assert not same_weights(tmp_path / "other.pt", tmp_path / "0.pt")
 
 
