@@ -18,7 +18,7 @@ NOTEBOOKS = [
 ]
 MAX_BYTES = 300_000
 # How a path begins that means something on one machine only.
-MACHINE_PATHS = ("/home/", "/root/", "/tmp/", "/work/", "/Users/", "/var/folders/", "C:\\Users")
+MACHINE_PATHS = (str(ROOT), "/home/", "/root/", "/tmp/", "/Users/", "/var/folders/", "C:\\Users")
 
 
 def must_show_something(source):
