@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import get_start_method
 from pathlib import Path
 
+import psutil
 import torch
 
 from my_classes import Meter, available_cpus
@@ -54,7 +55,7 @@ def data_stall(batches: Iterable, step: Callable, device="cpu") -> float:
 
 def memory() -> int:
     """Bytes of memory that this process could have: the machine's, or its container's limit if less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = psutil.virtual_memory().total
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         if Path(file).exists() and (limit := Path(file).read_text().strip()).isdecimal():
             total = min(total, int(limit))
