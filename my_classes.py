@@ -54,7 +54,7 @@ def file_of(ID: str, root="data", suffix=".pt") -> Path:
 
 
 def read_tensor(file: Path) -> torch.Tensor:
-    """The tensor that torch.save wrote to `file`, on the CPU. Code in the file is never run.
+    """The tensor that torch.save wrote to `file`, on the CPU. Code that the file asks for is refused.
 
     Raises OSError if the file cannot be opened, ValueError in plain words if it holds anything else.
     """
