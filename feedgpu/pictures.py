@@ -7,9 +7,11 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+
+from feedgpu.timeline import WORK, gathered
 
 # Okabe and Ito's palette (2008), which colour-blind readers can tell apart.
 COLOURS = {
@@ -18,6 +20,17 @@ COLOURS = {
     "reading": "#56B4E9",
     "decoding": "#CC79A7",
     "copying": "#009E73",
+    "transforming": "#CC79A7",  # as decoding: both make of bytes what the model takes
+    "making": "#56B4E9",  # a sample as a whole: reading, where nothing else is known of it
+    "collating": "#999999",
+    "starting": "#D55E00",
+    # The parts of one sample, as measure.sample_parts names them
+    "open and read": "#56B4E9",
+    "deserialise": "#CC79A7",
+    "transform": "#CC79A7",
+    "collate": "#999999",
+    "copy": "#009E73",
+    "receive": "#009E73",
 }
 OTHERS = ["#333333", "#D55E00", "#999999", *COLOURS.values()]  # for what has no colour of its own
 STYLE = {
@@ -103,6 +116,45 @@ def waiting_over_time(waiting, computing, columns: int | None = None):
     return grid, np.diff(np.interp(grid, edges, waited)) / np.diff(grid)
 
 
+def gantt(timelines: dict, title: str, until: float | None = None):
+    """Draws who does what when: `timelines`, {label: feedgpu.timeline.Timeline}, on one axis of time.
+
+    Each has a row for the main process and one for each worker; within a batch its parts are put together by
+    kind. `until`: seconds at which the picture ends.
+    """
+    drawn = {label: gathered(timeline) for label, timeline in timelines.items()}
+    rows = {label: sorted({who for who, _ in of}, key=str, reverse=True) for label, of in drawn.items()}
+    end = until or max(timeline.seconds for timeline in timelines.values())
+    with plt.rc_context(STYLE):
+        heights = [0.25 * len(of) + 0.12 for of in rows.values()]
+        figure, places = plt.subplots(
+            len(drawn), figsize=(7, sum(heights) + 0.95), sharex=True, squeeze=False, height_ratios=heights
+        )
+        for axes, (label, of) in zip(places[:, 0], drawn.items(), strict=True):
+            names = ["main process" if who == "main" else f"worker {who}" for who in rows[label]]
+            for (who, what), spans in sorted(of.items(), key=lambda pair: pair[0][1] in WORK):
+                axes.broken_barh(
+                    spans, (rows[label].index(who) - 0.4, 0.8), color=COLOURS[what], lw=0, antialiased=False
+                )
+            axes.set_yticks(range(len(names)), names)
+            axes.set(xlim=(0, end), ylim=(-0.6, len(names) - 0.4))
+            axes.tick_params(left=False)
+            axes.set_ylabel(label, rotation=90 if len(label) > 2 else 0, labelpad=8)
+            axes.yaxis.set_label_position("right")
+        places[0, 0].set_title(title)
+        axes.set_xlabel("seconds", loc="left")
+        kinds = {what for of in drawn.values() for _, what in of}
+        names = {COLOURS[what]: what for what in COLOURS if what in kinds}
+        if {"making", "reading"} <= kinds:
+            names[COLOURS["making"]] = "reading, making"
+        patches = [Patch(color=colour, label=name) for colour, name in names.items()]
+        figure.legend(
+            handles=patches, loc="outside lower right", ncols=len(patches), fontsize=8, handlelength=0.8,
+            columnspacing=1, borderaxespad=0.1,
+        )  # fmt: skip
+        plt.show()
+
+
 def bars(values: dict, unit: str, title: str, log: bool = False):
     "Draws a bar for each of {label: value}, with the value, in `unit`, written at its end."
     with plt.rc_context(STYLE):
@@ -117,6 +169,58 @@ def bars(values: dict, unit: str, title: str, log: bool = False):
         plt.show()
 
 
+def waterfall(stalls: dict, step: float):
+    """Draws how the data stall of one workload shrinks: {label: share of the time, 0 to 1}, in the order in
+    which its causes were taken away, behind a device whose step takes `step` seconds.
+
+    A bar is the time of one batch in milliseconds, for shares of unlike wholes cannot be subtracted: the
+    step, what is left of the waiting and, outlined, what went.
+    """
+    shares = list(stalls.values())
+    ends = [1e3 * step / max(1 - share, 0.001) for share in shares]
+    said = f"The device computes for {1e3 * step:.0f} of a batch's {ends[-1]:.0f} ms"
+    if len(shares) > 1:
+        said = f"The data stall of a batch: {percent(shares[0])} at first, {percent(shares[-1])} now"
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 1.1 + 0.3 * len(shares)))
+        for row, (share, end, before) in enumerate(zip(shares, ends, [0, *ends[:-1]], strict=True)):
+            axes.barh(row, 1e3 * step, 0.7, color=COLOURS["computing"])
+            axes.barh(row, end - 1e3 * step, 0.7, 1e3 * step, color=COLOURS["waiting"])
+            if before > end:
+                axes.barh(row, before - end, 0.7, end, fill=False, edgecolor="0.6", linestyle=":")
+            axes.text(max(end, before), row, f" {end - 1e3 * step:.0f} ms, {percent(share)}", va="center")
+        axes.set_yticks(range(len(shares)), stalls)
+        axes.set(xlim=(0, 1.2 * max(ends)), title=said)
+        axes.set_xlabel("milliseconds for one batch", loc="left")
+        axes.invert_yaxis()
+        axes.tick_params(left=False)
+        names = {"computing": "computing", "waiting": "data stall"}
+        patches = [Patch(color=COLOURS[what], label=name) for what, name in names.items()]
+        figure.legend(
+            handles=patches, loc="lower right", ncols=2, borderaxespad=0.2, handlelength=1
+        ).set_in_layout(False)
+        plt.show()
+
+
+def dots(values: dict, unit: str, title: str, log: bool = False):
+    """Draws a dot for each of {label: value}, with the value, in `unit`, written beside it.
+
+    For a logarithmic axis: it has no zero, so the length of a bar would mean nothing on it (Cleveland 1984).
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 0.9 + 0.28 * len(values)))
+        for label, value in values.items():
+            axes.plot(value, label, "o", color=COLOURS.get(label, OTHERS[0]))
+            place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(number(value), (value, label), **place)
+        axes.set(xscale="log" if log else "linear", xlabel=unit, title=title)
+        axes.grid(axis="y", color="0.85", linestyle=":")
+        axes.margins(x=0.12, y=0.15)
+        axes.invert_yaxis()
+        axes.tick_params(left=False)
+        plt.show()
+
+
 def lines(x, ys: dict, xlabel: str, ylabel: str, title: str):
     "Draws a line for each of {label: values at x}."
     with plt.rc_context(STYLE):
@@ -125,6 +229,8 @@ def lines(x, ys: dict, xlabel: str, ylabel: str, title: str):
             colour = COLOURS.get(label, OTHERS[i % len(OTHERS)])
             axes.plot(x, y, "-" + "osD^v"[i % 5], color=colour, markersize=4, label=label)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        if all(isinstance(at, int) for at in x):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="0.9")
         if len(ys) > 1:
             axes.legend()
@@ -148,6 +254,26 @@ def grid_of_samples(tensors, titles=None):
             axes.imshow(image, cmap="gray")
             if titles is not None:
                 axes.set_title(titles[i])
+        plt.show()
+
+
+def mosaic(tensors, marked, title: str, columns: int = 30):
+    """Draws many small images side by side, H×W or 1×H×W, all of one size, ink from 0 to 1 on white: in
+    colour those whose entry in `marked` is true, the others in grey."""
+    ink = np.stack([np.asarray(tensor, dtype=float).reshape(tensor.shape[-2:]) for tensor in tensors])
+    colours = np.where(np.asarray(marked)[:, None], to_rgb(OTHERS[1]), to_rgb(OTHERS[2]))
+    images = 1 - ink[..., None] * (1 - colours[:, None, None])
+    images = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1)  # so that none touch
+    rows = -(-len(images) // columns)
+    missing = rows * columns - len(images)
+    images = np.concatenate([images, np.ones((missing, *images.shape[1:]))])
+    _, height, width, _ = images.shape
+    tiles = images.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 0.3 + 7 * rows * height / (columns * width)))
+        axes.imshow(tiles.reshape(rows * height, columns * width, 3), interpolation="nearest")
+        axes.set_title(title)
+        axes.axis("off")
         plt.show()
 
 
@@ -199,6 +325,22 @@ def visited(batches, size: int, title: str | None = None):
         figure.legend(
             handles=patches, loc="lower right", ncols=3, borderaxespad=0.2, handlelength=1
         ).set_in_layout(False)
+        plt.show()
+
+
+def timeline(spans, rows: list[int], names: list[str], marks, marked: str, title: str):
+    """Draws who did what when: each (begun, done) of `spans`, numbered from 0, in its own row of `names`;
+    above them, as `marked`, the moments `marks`. All times are in seconds, and shown from the first begun on.
+    """
+    start = min(begun for begun, _ in spans)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 1.1 + 0.3 * len(names)))
+        for position, ((begun, done), row) in enumerate(zip(spans, rows, strict=True)):
+            axes.barh(row, done - begun, 0.6, begun - start, color=COLOURS["reading"], edgecolor="white")
+            axes.text((begun + done) / 2 - start, row, position, ha="center", va="center")
+        axes.plot([mark - start for mark in marks], [len(names)] * len(marks), "v", color=OTHERS[0])
+        axes.set(xlabel="seconds", title=title)
+        axes.set_yticks(range(len(names) + 1), [*names, marked])
         plt.show()
 
 

@@ -75,12 +75,49 @@ def test_the_others(shown):
     pictures.lines([0, 1, 2], {"fork": [1, 2, 3], "spawn": [3, 2, 1]}, "workers", "samples/s", "lines")
     pictures.grid_of_samples(torch.rand(12, 1, 8, 8), list("abcdefghijkl"))
     pictures.grid_of_samples([torch.zeros(3, 9, 8, dtype=torch.uint8), torch.ones(9, 8)])
+    pictures.timeline([(7.0, 7.5), (7.1, 9)], [0, 1], ["a", "b"], [7.6, 9.1], "it came", "timeline")
     pictures.calibration([1.0, 20], [3, 1e6], "calibration")
-    assert [title for title, _ in shown] == ["bars", "lines", "", "", "calibration"]
+    assert [title for title, _ in shown] == ["bars", "lines", "", "", "timeline", "calibration"]
     assert plt.get_fignums() == []
+
+
+def test_dots_stand_at_their_values(shown, monkeypatch):
+    drawn = []
+    show = plt.show
+    monkeypatch.setattr(plt, "show", lambda: (drawn.append(plt.gca()), show()))
+    pictures.dots({"reading": 256, "else": 369_627}, "bytes", "dots", log=True)
+    assert shown[0][0] == "dots" and drawn[0].get_xscale() == "log"
+    assert [line.get_xdata()[0] for line in drawn[0].lines] == [256, 369_627]
+    assert [text.get_text() for text in drawn[0].texts] == ["256", "369,627"]
+
+
+def test_a_mosaic_colours_what_is_marked(shown, monkeypatch):
+    drawn = []
+    show = plt.show
+    monkeypatch.setattr(plt, "show", lambda: (drawn.append(plt.gca().images[0].get_array()), show()))
+    pictures.mosaic([torch.ones(1, 8, 6)] * 7, [True] + [False] * 6, "mosaic", columns=5)
+    tiles = drawn[0].reshape(2, 9, 5, 7, 3).swapaxes(1, 2)  # row, column, then the pixels and a gap
+    images, gaps = tiles[:, :, :8, :6].reshape(10, 48, 3), tiles[:, :, 8]
+    grey = [len(set(pixel)) == 1 for pixel in images[:, 0].tolist()]
+    assert grey == [False] + [True] * 9 and (images[7:] == 1).all() and (gaps == 1).all()
 
 
 def test_numbers_for_readers():
     numbers = (12_289_506, 0.000123, 943.2, 1234.5, 0, 2.0, -0.5, 0.9999)
     expected = ["12,289,506", "0.000123", "943", "1,234", "0", "2.00", "-0.500", "1.000"]
     assert [pictures.number(x) for x in numbers] == expected
+
+
+def test_a_waterfall_shows_what_went_and_what_is_left(shown, monkeypatch):
+    """A stall of 75 % is three times the step; of two thirds, twice: a step's length has gone."""
+    drawn = []
+    show = plt.show
+    monkeypatch.setattr(plt, "show", lambda: (drawn.append(plt.gca()), show()))
+    pictures.waterfall({"06 the loop": 0.75}, step=0.012)
+    pictures.waterfall({"06 the loop": 0.75, "07 less": 2 / 3, "08 more": 0.75, "09 all": 1.0}, step=0.012)
+    titles = ["The device computes for 12 of a batch's 48 ms"]
+    titles += ["The data stall of a batch: 75 % at first, 100 % now"]
+    assert [title for title, _ in shown] == titles
+    widths = [round(bar.get_width(), 6) for bar in drawn[1].patches]
+    assert widths == [12, 36, 12, 24, 12, 12, 36, 12, 11_988]  # step, waiting and, of the second, what went
+    assert [text.get_text() for text in drawn[0].texts] == [" 36 ms, 75 %"]

@@ -1,0 +1,53 @@
+"""Samples of a known cost: what the chapters and benchmarks vary when a real dataset would not stand still.
+
+Classes of a module, so that workers under every start method find them.
+"""
+
+import time
+
+import torch
+
+
+class Costly(torch.utils.data.Dataset):
+    """`size` samples that each wait for `waiting` seconds, as for a remote disk, and compute for `computing`
+    seconds, as for a decoder. A sample is `(X, y)`: uint8 zeros of `shape`, and its index."""
+
+    def __init__(self, size: int, waiting: float = 0.0, computing: float = 0.0, shape=(3, 32, 32)):
+        self.size, self.waiting, self.computing, self.shape = size, waiting, computing, shape
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.size:
+            raise IndexError(f"there is no sample {index} among {self.size}")
+        if self.waiting:
+            time.sleep(self.waiting)
+        if self.computing:
+            compute(self.computing)
+        return torch.zeros(self.shape, dtype=torch.uint8), index
+
+
+def compute(seconds: float):
+    "Uses the CPU for so many seconds of its time, however long that takes where others use it too."
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+class Ready(torch.utils.data.Dataset):
+    """Batches that cost nothing to make: what is left is the hand-over. Use it with batch_size=None.
+
+    Each of the `batches` is the same uint8 zeros of `shape`, batch dimension first.
+    """
+
+    def __init__(self, batches: int, shape):
+        self.batches, self.batch = batches, torch.zeros(tuple(shape), dtype=torch.uint8)
+
+    def __len__(self):
+        return self.batches
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.batches:
+            raise IndexError(f"there is no batch {index} among {self.batches}")
+        return self.batch.clone()
