@@ -2,15 +2,30 @@
 
 import copy
 import itertools
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 
+from feedgpu.measure import alternate, run_epoch
+from feedgpu.predict import Parts, calibrate, simulate
+from feedgpu.stand_in import Device
+from feedgpu.timeline import Timeline, similar
 from feedgpu.verdicts import check, exercise, short
+from feedgpu.workloads import Costly
 
-__all__ = ["check"]
+__all__ = ["check", "time_lines"]
 
 
 # Chapter 00 · What can this machine show me?
@@ -291,3 +306,226 @@ def evaluate(answer):
                 f"the share is right, but a model that came in {came} mode was left in {left} mode: keep "
                 "model.training before you change it, and give it back to model.train()"
             )
+
+
+# Chapter 06 · Is the model waiting?
+
+
+CAUSES = {
+    1: "the device is the limit",
+    2: "too few workers",
+    3: "samples take too long to make",
+    4: "the workers start in every epoch",
+    5: "one slow sample holds up the line",
+    6: "handing batches over takes too long",
+}
+WHY = {  # of each time line its cause, and where that shows
+    "A": (
+        3,
+        "both workers make samples without a break, so both CPUs are taken, and a third worker gets none",
+    ),
+    "B": (1, "after the first batch the model computes without a break, and it is the workers that rest"),
+    "C": (5, "for most of the time the workers rest; the one long wait ends with the one long batch"),
+    "D": (2, "the only worker makes samples without a break, and the second CPU has nothing to do"),
+    "E": (4, "once an epoch runs there is hardly a wait, but each of the three begins with two new workers"),
+}
+
+
+def time_lines() -> dict[str, Timeline]:
+    "Five runs on a machine with two CPUs, simulated: the same on every machine"
+    parts = Parts(
+        [0.0010, 0.0012, 0.0011, 0.0014],
+        cpu_share=1,
+        collating=0.0006,
+        copying=0.0004,
+        receiving=0.0003,
+        starting=0.004,
+        arriving=0.012,
+        ending=0.006,
+        batch_size=8,
+        cpus=2,
+    )
+    long = replace(parts, samples=[0.0025, 0.0028, 0.0031])
+    short = replace(parts, samples=[0.0008, 0.0009, 0.0010])
+    one_long = replace(parts, samples=[0.0010] * 159 + [0.11])
+    slow_start = replace(parts, starting=0.008, arriving=0.035)
+    return {
+        "A": simulate(long, workers=2, batches=26, step=0.005),
+        "B": simulate(short, workers=2, batches=22, step=0.014),
+        "C": simulate(one_long, workers=2, batches=26, step=0.0115),
+        "D": simulate(parts, workers=1, batches=30, step=0.0055),
+        "E": in_turn([simulate(slow_start, workers=2, batches=6, step=0.008, seed=n) for n in range(3)]),
+    }
+
+
+def in_turn(epochs: list[Timeline]) -> Timeline:
+    "One after another, as one run"
+    whole, batches = Timeline(), 0
+    for epoch in epochs:
+        for span in epoch.spans:
+            later = {"start": whole.seconds + span.start, "end": whole.seconds + span.end}
+            whole.spans.append(replace(span, batch=batches + span.batch, **later))
+        batches += 1 + max(span.batch for span in epoch.spans)
+        whole.seconds, whole.samples = whole.seconds + epoch.seconds, whole.samples + epoch.samples
+    return whole
+
+
+@exercise
+def causes(answer):
+    "A has no CPU for a third worker, D one for a second; C waits for one sample, E for workers, B hardly"
+    if not isinstance(answer, (list, tuple)) or len(answer) != len(WHY):
+        return f"expected five numbers, for A to E, you gave {short(answer)}"
+    if strange := [number for number in answer if number not in CAUSES]:
+        return f"expected numbers from 1 to {len(CAUSES)}, you gave {short(strange[0])}"
+    right = sum(given == cause for given, (cause, _) in zip(answer, WHY.values(), strict=True))
+    for given, (line, (cause, why)) in zip(answer, WHY.items(), strict=True):
+        if given != cause:
+            return f"{right} of 5 are right; {line} is {cause}, {CAUSES[cause]}, you gave {given}: {why}"
+
+
+# Chapter 07 · How is a worker born?
+
+
+@exercise(seconds=90)
+def portable(answer):
+    "the right sum under every start method of this machine, from a worker"
+    script = Path(answer).resolve()
+    source = script.read_text(encoding="utf-8")
+    if re.search(r"^raise NotImplementedError", source, re.MULTILINE):
+        raise NotImplementedError
+    if not re.search(r"num_workers\W+[1-9]", source):
+        return "expected a loader with a worker, I see no num_workers of 1 or more in your script"
+    content = bytes(range(3, 60))
+    runs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "numbers.bin").write_bytes(content)
+        try:
+            for method in multiprocessing.get_all_start_methods():
+                command = [sys.executable, script, method, "numbers.bin"]
+                streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+                runs[method] = subprocess.Popen(
+                    command, cwd=folder, text=True, start_new_session=True, **streams
+                )
+            faults = {method: fault_of(run, 10 * sum(content)) for method, run in runs.items()}
+        finally:
+            for run in runs.values():
+                end(run)
+    if any(faults.values()):
+        told = {}
+        for method, fault in faults.items():
+            told.setdefault(fault or "right", []).append(method)
+        return ". ".join(f"{' and '.join(methods)}: {fault}" for fault, methods in told.items())
+
+
+def fault_of(run: subprocess.Popen, expected: int, seconds: float = 60) -> str:
+    "What went wrong when a script was run, in a sentence, or nothing"
+    try:
+        said, complaints = run.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"no answer after {seconds:.0f} s, so a worker hangs"
+    number = said.strip().rpartition("\n")[2]
+    if run.returncode == 0 and number_in(number) == expected:
+        return ""
+    if run.returncode == 0:
+        fault = f"expected {expected}, it printed {short(number)}"
+        if expected == 10 * number_in(number):
+            fault += ", so scale is 1 in the worker, which imports the file afresh: give it to the dataset"
+        return fault
+    for sign, sentence in SIGNS.items():
+        if re.search(sign, complaints):
+            return sentence
+    told = re.findall(r"^\w[\w.]*(?:Error|Exception)\b.*", complaints, re.MULTILINE)
+    told = [error for error in told if not re.search("Caught|exited unexpectedly", error)]
+    return f"it ended in {short(told[-1] if told else complaints[-200:], 200)}"
+
+
+def end(run: subprocess.Popen):
+    "Ends a script and the workers that it may have left."
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    run.kill()
+    run.communicate()
+
+
+def number_in(text: str) -> int:
+    "The first integer in a text, as in tensor(3), or 0"
+    return int((re.findall(r"-?\d+", text) or [0])[0])
+
+
+# What a script that is not portable says in its errors, and what that means. The first that fits is told.
+SIGNS = {
+    r"bootstrapping phase": (
+        "a fresh worker imports your file, which starts a worker again: what starts them belongs under "
+        '`if __name__ == "__main__":`'
+    ),
+    r"(?i)pickle '_io\.": (
+        "an open file cannot be sent to a worker: keep its name in the dataset, and open it where the first "
+        "sample is read"
+    ),
+    r"<lambda>": (
+        "a function is sent by its name in a module, and a lambda has none: give collate_fn one that has"
+    ),
+    r"(?:local object|<locals>)": (
+        "what is defined inside a function is not found by a worker: define it at the top level of the file"
+    ),
+}
+
+
+# Chapter 08 · How many workers?
+
+
+@exercise(seconds=90)
+def choose(answer):
+    "each choice is within 15 % of the best that was measured, or as good as the simulation's"
+    loaders = {
+        "samples that wait for 4 ms": loader_of(Costly(96, waiting=0.004)),
+        "a few cheap samples": loader_of(Costly(32)),
+        "samples that compute for 2 ms": loader_of(Costly(96, computing=0.002)),
+    }
+    why = {
+        "samples that wait for 4 ms": "a worker that waits needs no CPU, so more of them pay until the step "
+        "is the slowest",
+        "a few cheap samples": "each worker has to start, in an epoch that is over before that pays",
+        "samples that compute for 2 ms": "workers take work from the loop, until all CPUs are taken",
+    }
+    step = 0.004
+    chosen = {}
+    for name, loader in loaders.items():
+        chosen[name] = answer(loader, step)
+        if type(chosen[name]) is not int or not 0 <= chosen[name] <= 4:
+            return f"{name}: expected a number of workers from 0 to 4, you gave {short(chosen[name])}"
+    for name, loader in loaders.items():
+        parts = calibrate(loader)
+        foreseen = [simulate(parts, n, batches=len(loader), step=step).rate for n in range(5)]
+        simulated = min(n for n in range(5) if foreseen[n] >= 0.95 * max(foreseen))
+        rates = rates_of(loader, step, range(5), rounds=1)
+        if loses(rates, chosen[name]) > 0.15:  # a single round may have been disturbed
+            best = max(rates, key=rates.get)
+            rates = rates_of(loader, step, {chosen[name], simulated, best}, rounds=3)
+        if loses(rates, chosen[name]) > max(0.15, 0.05 + loses(rates, simulated)):
+            best = max(rates, key=rates.get)
+            lost = 100 * loses(rates, chosen[name])
+            return (
+                f"{name}: you chose {chosen[name]} workers, {rates[chosen[name]]:,.0f} samples/s; {best} "
+                f"give {rates[best]:,.0f}, so your choice loses {lost:.0f} %. The simulation would have "
+                f"chosen {simulated}. Why: {why[name]}"
+            )
+
+
+def loader_of(dataset) -> DataLoader:
+    return DataLoader(dataset, batch_size=4)
+
+
+def rates_of(loader: DataLoader, step: float, numbers: Iterable[int], rounds: int) -> dict[int, float]:
+    "{number of workers: samples/s of an epoch in which they start}, the median of so many rounds in turn"
+    runs = {}
+    for n in sorted(numbers):
+        one = similar(loader, num_workers=n)
+        runs[n] = lambda one=one: len(one.dataset) / run_epoch(one, Device(step)).seconds
+    return {n: spread.median for n, spread in alternate(runs, rounds).items()}
+
+
+def loses(rates: dict[int, float], workers: int) -> float:
+    "The share of the best rate that this number of workers gives away, 0 to 1"
+    return 1 - rates[workers] / max(rates.values())

@@ -44,11 +44,14 @@ def measured(what: str, value, exact: bool = False):
 
 
 def scores():
-    "Prints the predictions of this kernel as a table, and the factor within which half of them lie."
-    done = [kept for kept in predictions.values() if "measured" in kept]
+    """Prints the predictions of this kernel as a table, and the factor within which half of them lie.
+
+    A choice that the machine decided is left out: its own cell has said it, and here it would not compare.
+    """
+    done = [kept for kept in predictions.values() if "measured" in kept and not is_machines_choice(kept)]
     rows = [("prediction", "you said", "it is", "off by")]
     for kept in done:
-        told = "see above" if is_machines_choice(kept) else shown(kept, "measured")
+        told = shown(kept, "measured")
         guess = "no guess" if kept["guess"] is None else shown(kept, "guess")
         off = miss(kept).removeprefix("off by ")
         # Behind a number of unknown width, only another number stays where it is in all runs.
@@ -92,6 +95,18 @@ def running_table():
     for (chapter, what), share in sorted(rows.items()):
         bar = "█" * round(20 * share)
         print(f"{chapter}  {what:{width}}  {bar:·<20}  {percent(share):>5}")
+
+
+def waterfall(step: float = 0.012):
+    """Draws the lines that `record` kept on this machine from chapter 06 on, where the photographs run
+    behind a stand-in device with a step of `step` seconds: what each chapter took away of the data stall, and
+    what is left (cell tag: nbval-ignore-output)."""
+    kept = [line for line in lines("chapter", "what", "waiting_share") if str(line["chapter"]) >= "06"]
+    if not kept:
+        print("No chapter from 06 on has recorded its line so far.")
+        return
+    kept.sort(key=lambda line: str(line["chapter"]))  # within a chapter as they came
+    pictures.waterfall({f"{line['chapter']} {line['what']}": line["waiting_share"] for line in kept}, step)
 
 
 # The file: one JSON object a line, only ever appended to. Two kernels can write at once, and a damaged line

@@ -43,12 +43,14 @@ class TimeUp(BaseException):
     "Not an Exception, so that an answer's own `except Exception` does not catch it."
 
 
-def exercise(judge):
-    "Puts a check into `check`, under its own name."
+def exercise(judge=None, seconds: float | None = None):
+    "Puts a check into `check`, under its own name. `@exercise(seconds=90)`: for answers that take longer."
+    if judge is None:
+        return functools.partial(exercise, seconds=seconds)
 
     @functools.wraps(judge)
     def checked(answer):
-        verdict = Verdict(" ".join(judged(judge, answer).split()))
+        verdict = Verdict(" ".join(judged(judge, answer, seconds or SECONDS).split()))
         if os.environ.get("FEEDGPU_STRICT") and not verdict.sentence.startswith("✓"):
             raise AssertionError(verdict.sentence)
         return verdict
@@ -57,17 +59,17 @@ def exercise(judge):
     return judge
 
 
-def judged(judge, answer) -> str:
+def judged(judge, answer, seconds: float) -> str:
     name = judge.__name__
     not_started = f"… {name}: not started. Replace the `raise` above and run both cells."
     try:
-        with limited(SECONDS):
+        with limited(seconds):
             fault = judge(answer)
     except NotImplementedError as error:
         # Code that is only half there, as an abstract method of torch's, says what is missing.
         return f"✗ {name}: {raised(error)}" if str(error) else not_started
     except TimeUp:
-        return f"✗ {name}: no answer after {SECONDS} s. Is there a loop that never ends?"
+        return f"✗ {name}: no answer after {seconds} s. Is there a loop that never ends?"
     except BaseException as error:  # also sys.exit() and the reader's own Ctrl-C
         fault = raised(error)
     if answer is ... and fault:  # a check that accepts even this is found out

@@ -51,3 +51,34 @@ class Ready(torch.utils.data.Dataset):
         if not 0 <= index < self.batches:
             raise IndexError(f"there is no batch {index} among {self.batches}")
         return self.batch.clone()
+
+
+class Counted(torch.utils.data.Dataset):
+    """Wraps a map-style `dataset` and counts the samples that are made of it, by whatever process: the counts
+    lie in shared memory, one place for each worker and one for the process itself."""
+
+    def __init__(self, dataset, most_workers: int = 64):
+        self.dataset = dataset
+        self.counts = torch.zeros(1 + most_workers, dtype=torch.int64).share_memory_()
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        worker = torch.utils.data.get_worker_info()
+        sample = self.dataset[index]
+        self.counts[0 if worker is None else 1 + worker.id] += 1
+        return sample
+
+    @property
+    def made(self) -> int:
+        "Samples made so far"
+        return self.counts.sum().item()
+
+    def made_at_rest(self, seconds: float = 0.5) -> int:
+        "Samples made once so many seconds bring no more, that is when the workers rest"
+        before = -1
+        while before < (made := self.made):
+            before = made
+            time.sleep(seconds)
+        return made

@@ -71,10 +71,15 @@ def test_a_count_is_no_noise(capsys):
 
 
 def test_a_machines_choice_is_not_in_the_scores(capsys):
-    said(capsys, "two", "one", exact=False)
+    said(capsys, 2, 3)
     logbook.scores()
-    table = capsys.readouterr().out
-    assert "see above" in table and "one" not in table
+    without = capsys.readouterr().out
+    for choice in ("one", "two"):
+        logbook.predict("the better", "two")
+        logbook.measured("the better", choice)
+        assert capsys.readouterr().out.startswith(f"you said two, it is {choice}: ")
+        logbook.scores()
+        assert capsys.readouterr().out == without
 
 
 def test_scores(capsys):
@@ -163,3 +168,17 @@ def test_calibration(capsys, monkeypatch):
     assert titles == ["Half of your 3 guesses are within 10×;\n2 of them are too low"]
     assert json.loads(logbook.file().read_text().split("\n")[1])["guess"] == 1
     plt.close("all")
+
+
+def test_the_waterfall_has_the_chapters_from_06_on(capsys, monkeypatch):
+    logbook.record("05", "pytorch_script.py", 0.3)
+    logbook.waterfall()
+    assert capsys.readouterr().out.endswith("No chapter from 06 on has recorded its line so far.\n")
+    drawn = []
+    monkeypatch.setattr(logbook.pictures, "waterfall", lambda stalls, step: drawn.append((stalls, step)))
+    for chapter, share in (("06", 0.7), ("08", 0.5), ("07", 0.6), ("06", 0.75)):
+        logbook.record(chapter, "the loop", share)
+    logbook.waterfall()
+    (stalls, step) = drawn[0]
+    assert list(stalls.items()) == [("06 the loop", 0.75), ("07 the loop", 0.6), ("08 the loop", 0.5)]
+    assert step == 0.012
