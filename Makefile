@@ -2,16 +2,19 @@
 
 PYTHON ?= python3
 
-.PHONY: help train test lab notebooks format
+.PHONY: help train test test-browser lab notebooks format
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 train: .venv/ready ## train the network of pytorch_script.py
 	.venv/bin/python pytorch_script.py
 
 test: .venv/ready ## run all tests and all notebooks
 	.venv/bin/pytest
+
+test-browser: .venv/browser ## move the widgets of the chapters in a real browser (needs Chromium)
+	.venv/bin/pytest tests/browser
 
 lab: .venv/ready ## open the chapters in JupyterLab
 	.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
@@ -30,4 +33,8 @@ format: .venv/ready ## format code and notebooks, and mend what can be mended
 	         'to use another Python: make PYTHON=python3.12' >&2; exit 1; }
 	"$(PYTHON)" -m venv .venv
 	.venv/bin/python -m pip install -e '.[notebooks,test]' -c constraints.txt
+	@touch $@
+
+.venv/browser: .venv/ready
+	.venv/bin/python -m pip install -e '.[browser]' -c constraints.txt
 	@touch $@

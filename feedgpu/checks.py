@@ -479,13 +479,13 @@ SIGNS = {
 def choose(answer):
     "each choice is within 15 % of the best that was measured, or as good as the simulation's"
     loaders = {
-        "samples that wait for 4 ms": loader_of(Costly(96, waiting=0.004)),
+        "samples that wait for 8 ms": loader_of(Costly(64, waiting=0.008)),
         "a few cheap samples": loader_of(Costly(32)),
         "samples that compute for 2 ms": loader_of(Costly(96, computing=0.002)),
     }
     why = {
-        "samples that wait for 4 ms": "a worker that waits needs no CPU, so more of them pay until the step "
-        "is the slowest",
+        "samples that wait for 8 ms": "a worker that waits needs no CPU, so more of them pay, until the step "
+        "or their own start takes longer",
         "a few cheap samples": "each worker has to start, in an epoch that is over before that pays",
         "samples that compute for 2 ms": "workers take work from the loop, until all CPUs are taken",
     }

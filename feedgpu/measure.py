@@ -228,8 +228,10 @@ def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
 
     "open and read": the bytes of its files. "deserialise": the rest of the dataset's method `load`, or of
     the whole sample if there is none. "transform": its `transform`. "the rest" of `__getitem__`. And its
-    part of the batch's "collate", and of the hand-over between processes: "copy" in the worker, "receive" in
-    the main process. Raises ValueError for an IterableDataset and for a loader that yields nothing.
+    part of the batch's "collate" and, if the loader has workers, of the hand-over between processes: "copy"
+    in the worker, "receive" in the main process.
+
+    Raises ValueError for an IterableDataset and for a loader that yields nothing.
     """
     one = recording(first_batches(loader, 1), num_workers=0)
     with opened() as files:
@@ -246,16 +248,16 @@ def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
             for what, start, end in recorded.spans:
                 took[what] = took.get(what, 0.0) + end - start
         loading = took.get("reading", took["making"] - took["transforming"])
-        parts = calibrate(loader)
         now = {
             "open and read": read,
             "deserialise": max(0.0, loading - read),
             "transform": took["transforming"],
             "the rest": max(0.0, took["making"] - loading - took["transforming"]),
             "collate": took["collating"],
-            "copy": parts.copying,
-            "receive": parts.receiving,
         }
+        if loader.num_workers:
+            parts = calibrate(loader)
+            now |= {"copy": parts.copying, "receive": parts.receiving}
         for name, value in now.items():
             found.setdefault(name, []).append(value / samples)
     return {name: Spread.of(values) for name, values in found.items()}

@@ -40,7 +40,7 @@ class Device:
             sleep_until(self.ends[-1])
 
     def idle_share(self) -> float:
-        "Share of the time from the first step's start to the last one's end in which the queue was empty"
+        "Share of the time without a step, from the start of the first one, not before, to the last one's end"
         busy = self.seconds * len(self.ends)
         return max(0.0, 1 - busy / max(self.ends[-1] - self.starts[0], 1e-9)) if self.ends else 0.0
 

@@ -5,6 +5,9 @@ import json
 import pytest
 import torch
 
+# These are for make test-browser, which names the folder.
+collect_ignore = ["browser"]
+
 
 @pytest.fixture
 def dataset(tmp_path):

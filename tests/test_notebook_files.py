@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from run_notebooks import code_cells, code_hashes, has_uncompared_output
+from run_notebooks import WIDGET, code_cells, code_hashes, has_uncompared_output
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [
@@ -58,6 +58,8 @@ def cell_problems(cell):
             yield f"ends in {output.ename} and has no tag raises-exception"
         if output.get("name") == "stderr" and "Warning" in output.text:
             yield "stores a warning"
+        if WIDGET in output.get("data", {}):
+            yield "stores a widget, dead without its kernel: run tools/run_notebooks.py"
         for text in texts(output):
             for start in MACHINE_PATHS:
                 if start in text:
@@ -157,6 +159,10 @@ def widget_state(notebook):
     notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {}}
 
 
+def widget_view(notebook):
+    code_cells(notebook)[1].outputs[0].data[WIDGET] = {"model_id": "0"}
+
+
 def other_kernel(notebook):
     notebook.metadata.kernelspec.name = "conda-env-mine-py"
 
@@ -192,6 +198,7 @@ FAULTS = {
     empty_cell: "not all run",
     untagged_error: "cell 5 ends in KeyError",
     widget_state: "widgets",
+    widget_view: "cell 2 stores a widget",
     other_kernel: "kernel",
     path_in_print: "/home/",
     path_in_value: "/tmp/",

@@ -37,9 +37,9 @@ def folder(tmp_path):
 
 
 def test_the_targets_of_make_are_there():
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     named = re.findall(
-        r"\bmake ([a-z]+)\b(?! and| then)", "\n".join(re.findall(r"```.*?```|`[^`]+`", README, re.S))
+        r"\bmake ([a-z-]+)\b(?! and| then)", "\n".join(re.findall(r"```.*?```|`[^`]+`", README, re.S))
     )
     assert {"train", "test", "help", "lab"} <= set(named) <= set(targets)
 

@@ -80,6 +80,7 @@ def test_pictures_are_stored_anew_when_asked(stored):
 def test_nothing_of_this_machine_is_stored(stored):
     notebook = nbformat.read(stored, as_version=4)
     assert "widgets" not in notebook.metadata
+    assert outputs(stored)[3] == []  # a widget, which would be dead
     assert "version" not in notebook.metadata.language_info
     assert outputs(stored)[-1][0].traceback == ["KeyError: 'missing'"]
 

@@ -4,10 +4,12 @@ Without names, all notebooks under notebooks/ are run. A cell keeps its stored o
 byte, where the new one says the same: the text is equal once the noise of tests/nbval_sanitize.cfg
 is removed. So a second run changes nothing, and a diff shows real changes only.
 
-Pictures and widgets cannot be compared: a picture drawn from timings is new at every run. Their
+Pictures cannot be compared: a picture drawn from timings is new at every run. Their
 cell is marked in its metadata with a hash, "made_by", of its code and of all code above. The stored
 picture stays while that code and the text beside it stay as they were. What the hash does not see
 is a change in an imported module: --pictures stores every picture anew.
+
+A widget is dead without its kernel: it is left out of what is stored.
 
 --check writes nothing; it names the cells whose stored output is out of date and exits with 1.
 """
@@ -31,7 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOISE_FILE = ROOT / "tests" / "nbval_sanitize.cfg"
 NOISE = get_sanitize_patterns(NOISE_FILE.read_text(encoding="ascii"))
 # The kinds of output that nbval does not compare either.
-NOT_COMPARED = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NOT_COMPARED = {"image/png", "image/jpeg", WIDGET}
 
 
 def isolate_kernels(folder):
@@ -102,6 +105,8 @@ def execute(stored, folder):
         extra_arguments=["--log-level=ERROR"],  # kernels warn that they talk over TCP
         resources={"metadata": {"path": str(folder)}},
     ).execute()
+    for cell in code_cells(fresh):
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return fresh
 
 
