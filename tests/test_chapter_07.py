@@ -1,0 +1,66 @@
+"""What chapter 07 builds on: samples counted across processes, and verdicts on scripts under spawn."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+from feedgpu.checks import end, fault_of
+from feedgpu.workloads import Costly, Counted
+
+CHAPTER = Path(__file__).resolve().parent.parent / "notebooks" / "07_how_is_a_worker_born.ipynb"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_are_counted_whoever_makes_them(workers):
+    counted = Counted(Costly(12))
+    loader = torch.utils.data.DataLoader(counted, batch_size=4, num_workers=workers)
+    assert len(counted) == 12 and len(list(loader)) == 3
+    assert counted.made_at_rest(0.05) == counted.made == 12
+
+
+def broken() -> str:
+    "The script of the exercise, without the line that says it was not started"
+    cells = nbformat.read(CHAPTER, as_version=4).cells
+    cell = next(cell for cell in cells if "exercise:portable" in cell.metadata.get("tags", []))
+    return cell.source.partition("\n")[2].replace("raise NotImplementedError\n", "")
+
+
+def mended(script: str, *what: str) -> str:
+    if "file" in what:
+        script = script.replace('self.stream = open(file, "rb")', "self.file = file")
+        script = script.replace("self.stream.", "open(self.file, 'rb').", 1)
+        script = script.replace("self.stream", "open(self.file, 'rb')")
+        script = re.sub(r" +open\(self.file, 'rb'\).seek\(index\)\n", "", script)
+        script = script.replace("read(1)[0]", "read()[index]")
+    if "lambda" in what:
+        script = script.replace("lambda numbers: sum(numbers)", "sum")
+    if "guard" in what:
+        script = script.replace("\nmethod,", '\nif __name__ == "__main__":\n  method,')
+        script = re.sub(r"^(scale = 10|how|print)", r"  \1", script, flags=re.MULTILINE)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ((), "an open file cannot be sent"),
+        (("file",), "a lambda has none"),
+        (("file", "lambda"), "which starts a worker again"),
+        (("file", "lambda", "guard"), "expected 60, it printed '6', so scale is 1 in the worker"),
+    ],
+)
+def test_a_script_is_told_what_spawn_says_against_it(tmp_path, what, says):
+    (tmp_path / "numbers.bin").write_bytes(bytes([1, 2, 3]))
+    (tmp_path / "script.py").write_text(mended(broken(), *what))
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "script.py", "spawn", "numbers.bin"]
+    run = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **streams)
+    try:
+        assert says in fault_of(run, 60)
+    finally:
+        end(run)
