@@ -340,7 +340,7 @@ def _simulated(workers, batch_size, prefetch, sample, step, does, parts) -> Time
     if not 0 <= sample <= 1000 or not 0 <= step <= 10_000:
         raise ValueError("a sample takes from 0 to 1,000 ms, a step from 0 to 10,000 ms")
     parts = (parts or parts_here()).with_batch_size(batch_size)
-    parts = replace(parts, samples=[sample / 1000], cpu_share=float(does == "computes"))
+    parts = replace(parts, samples=[sample / 1000], cpu_share=float(does == "computes"), in_main=None)
     return simulate(parts, workers, BATCHES, step / 1000, prefetch=prefetch)
 
 

@@ -1,15 +1,17 @@
 """feedgpu.predict: the simulation obeys DataLoader's rules, exactly where they are exact."""
 
+import os
 import sys
 from collections import deque
 from dataclasses import replace
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
-from feedgpu.predict import Parts, World, calibrate, rate, simulate
+from feedgpu.predict import Parts, World, busy_elsewhere, calibrate, rate, simulate
 from feedgpu.timeline import record
-from feedgpu.workloads import Costly
+from feedgpu.workloads import Costly, compute
 
 # A sample that waits 1 s, batches of 4, everything else free: all times are whole numbers.
 PARTS = Parts([1.0], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, batch_size=4, cpus=2)
@@ -49,10 +51,29 @@ def test_starting_arriving_receiving_and_ending_cost_what_they_cost():
     costly = replace(PARTS, starting=3, arriving=2, ending=5)
     assert simulate(costly, workers=1, batches=2).seconds == 3 + 2 + 8 + 5
     assert simulate(costly, workers=1, batches=2, persistent=True).seconds == 8
+    assert simulate(replace(PARTS, ending=4), workers=3, batches=3).seconds == 4 + 8
     costly = replace(PARTS, collating=1, copying=2)
     assert simulate(costly, workers=1, batches=2).seconds == 2 * (4 + 1 + 2)
     assert simulate(costly, workers=0, batches=2).seconds == 2 * (4 + 1), "no copy within one process"
     assert simulate(replace(PARTS, receiving=3), workers=4, batches=4).seconds == 4 + 4 * 3
+
+
+def test_a_batch_is_on_its_way_for_longer_while_its_worker_is_busy():
+    delayed = replace(PARTS, delays=(3,))
+    one, two = (simulate(delayed, workers=1, batches=n, prefetch=2).spans for n in (1, 2))
+    arrivals = [[span.start for span in spans if span.what == "waiting"] for spans in (one, two)]
+    assert simulate(delayed, workers=1, batches=1).seconds == 4, "the worker has nothing else to do"
+    assert simulate(delayed, workers=1, batches=2, step=1).seconds == 4 + 4 + 1
+    assert arrivals[1][1] == 4 + 3, "the first batch came late"
+
+
+def test_without_workers_other_parts_may_count():
+    here = replace(PARTS, samples=[0.5], collating=1)
+    parts = replace(PARTS, in_main=here)
+    assert simulate(parts, workers=0, batches=2).seconds == 2 * (4 * 0.5 + 1)
+    assert simulate(parts, workers=1, batches=2).seconds == 2 * 4
+    assert rate(parts, 0) == 1 / (0.5 + 1 / 4)
+    assert parts.with_batch_size(8).alone.collating == 2 and PARTS.alone is PARTS
 
 
 def test_no_more_is_made_ahead_than_prefetch_allows():
@@ -160,6 +181,19 @@ def test_the_world_shares_its_cpus_evenly():
     assert ends == {"wide": 3, "narrow": 3}
 
 
+def test_what_other_programs_take_is_missing():
+    computing = replace(PARTS, cpu_share=1.0, others=2)
+    assert simulate(computing, workers=1, batches=8).seconds == pytest.approx(32 * 1.5)  # 3 want 2 CPUs
+    assert simulate(computing, workers=2, batches=8).seconds == pytest.approx(32)
+
+
+def test_what_this_process_does_is_not_other_programs_work():
+    before, since = busy_elsewhere()
+    compute(0.5)
+    after, until = busy_elsewhere()
+    assert -0.1 < after - before < os.cpu_count() * (until - since) - 0.5 + 0.1
+
+
 def test_the_world_stops_where_everybody_waits():
     def main():
         yield "get", deque()
@@ -182,6 +216,15 @@ def test_calibration_leaves_the_sampler_at_its_beginning():
     loader = DataLoader(Costly(8), batch_size=2, num_workers=2)
     calibrate(loader, batches=2)
     assert [y.tolist() for _, y in loader] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_a_dataset_of_batches_is_calibrated_by_its_samples():
+    class Batches(Costly):
+        def __getitem__(self, index):
+            return torch.stack([super(Batches, self).__getitem__(0)[0] for _ in range(4)])
+
+    parts = calibrate(DataLoader(Batches(8, waiting=0.005), batch_size=None))
+    assert parts.batch_size == 4 and len(parts.samples) == 32 and 0.005 <= min(parts.samples) < 0.02
 
 
 def test_nothing_to_measure():

@@ -34,6 +34,13 @@ class Stream(IterableDataset):
         return iter(range(4))
 
 
+class Whole(TensorDataset):
+    "Makes a batch at once"
+
+    def __getitems__(self, indices):
+        return [tuple(row) for row in zip(*(tensor[indices] for tensor in self.tensors), strict=True)]
+
+
 def half(X):
     return X / 2
 
@@ -67,6 +74,14 @@ def test_a_run_is_recorded(dataset, workers):
     # waiting and computing are the whole time of the main process
     known = timeline.total("starting", "waiting", "computing", who="main")
     assert known == pytest.approx(timeline.seconds, abs=0.02)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_is_made_at_once_is_one_making(workers):
+    loader = DataLoader(Whole(torch.arange(6), torch.arange(6)), batch_size=4, num_workers=workers)
+    timeline = record(loader)
+    assert [span.batch for span in timeline.spans if span.what == "making"] == [0, 1]
+    assert timeline.samples == 6
 
 
 def test_reading_and_transforming_lie_within_a_sample(dataset):
