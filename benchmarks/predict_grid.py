@@ -2,6 +2,7 @@
 
     python3 benchmarks/predict_grid.py            # about 12 minutes; rewrites results/predict_grid.*
     python3 benchmarks/predict_grid.py --quick    # a tenth of the grid, writes nothing
+    python3 benchmarks/predict_grid.py --again    # measures nothing: table and picture from the stored points
 
 0 to 4 workers x batches of 8, 32 and 64 x steps of 0, 2, 8 and 20 ms on a stand-in device x samples that
 wait, compute or are read from files. In each of three rounds the parts are calibrated, then every number of
@@ -17,11 +18,13 @@ from itertools import product
 from pathlib import Path
 from statistics import median, quantiles
 
+import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 
 from feedgpu.measure import machine, run_epoch
 from feedgpu.page_cache import files_below, warm
+from feedgpu.pictures import COLOURS, STYLE
 from feedgpu.predict import calibrate, rate, simulate
 from feedgpu.prepare import photographs, write
 from feedgpu.stand_in import Device
@@ -36,7 +39,11 @@ RESULTS = Path(__file__).parent / "results"
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the grid, writes nothing")
-    quick = parser.parse_args().quick
+    parser.add_argument("--again", action="store_true", help="table and picture of the stored points")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    if arguments.again:
+        return report(json.loads((RESULTS / "predict_grid.json").read_text()))
     warnings.filterwarnings("ignore", "This DataLoader will create")
     torch.set_num_threads(1)
     points, began = [], time.perf_counter()
@@ -52,17 +59,24 @@ def main():
             if kind == "reading":
                 warm(files_below(folder))
             points += group(kind, datasets[kind], batch_size, step)
-    report = summary(points)
-    print(report)
-    print(f"\n{time.perf_counter() - began:.0f} s")
-    if not quick:
-        content = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "points": points}
-        (RESULTS / "predict_grid.json").write_text(json.dumps(content, indent=1) + "\n")
-        head = ", ".join(f"{what} {value}" for what, value in machine().items())
-        (RESULTS / "predict_grid.md").write_text(
-            f"# The predictions, put to the test\n\n{time.strftime('%Y-%m-%d')}; {head}. "
-            f"Written by `python3 benchmarks/predict_grid.py`.\n\n{report}\n"
-        )
+    print(f"{time.perf_counter() - began:.0f} s")
+    if quick:
+        return print(summary(points))
+    found = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "points": points}
+    (RESULTS / "predict_grid.json").write_text(json.dumps(found, indent=1) + "\n")
+    report(found)
+
+
+def report(found: dict):
+    "Prints the table, and writes it and the picture beside the points"
+    table = summary(found["points"])
+    print(table)
+    draw(found["points"])
+    head = ", ".join(f"{what} {value}" for what, value in found["machine"].items())
+    (RESULTS / "predict_grid.md").write_text(
+        "# The predictions, put to the test\n\nWritten by `python3 benchmarks/predict_grid.py`, which says "
+        f"what was measured. {found['date']}; {head}.\n\n{table}\n\n![](predict_grid.png)\n"
+    )
 
 
 def group(kind: str, dataset, batch_size: int, step: float) -> list[dict]:
@@ -82,6 +96,29 @@ def group(kind: str, dataset, batch_size: int, step: float) -> list[dict]:
     errors = " ".join(f"{100 * error(point, 'simulation'):+4.0f}%" for point in points)
     print(f"{kind:9} batch {batch_size:2} step {1e3 * step:4.0f} ms  simulation off by {errors}", flush=True)
     return points
+
+
+def draw(points: list[dict]):
+    "The predicted rates against the measured ones, as results/predict_grid.png"
+    with plt.rc_context(STYLE):
+        figure, places = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True)
+        rates = [median(point[what]) for point in points for what in ("measured", "simulation", "formula")]
+        ends = [min(rates) / 1.3, max(rates) * 1.3]
+        for axes, prediction in zip(places, ("formula", "simulation"), strict=True):
+            axes.fill_between(ends, [x / 1.2 for x in ends], [x * 1.2 for x in ends], color="0.9", lw=0)
+            for kind in ("waiting", "computing", "reading"):
+                of = [point for point in points if point["samples"] == kind]
+                x, y = ([median(point[what]) for point in of] for what in ("measured", prediction))
+                axes.plot(x, y, "o", ms=4, alpha=0.7, color=COLOURS[kind], label=f"samples of {kind}")
+            off = 100 * median(abs(error(point, prediction)) for point in points)
+            axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured samples/s")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_ticks([250, 500, 1000, 2000, 4000], ["250", "500", "1,000", "2,000", "4,000"])
+                axis.set_ticks([], minor=True)
+            axes.set_title(f"The {prediction} is off by {off:.0f} % (median)")
+        places[0].set_ylabel("predicted samples/s (grey: within 20 %)")
+        places[0].legend(loc="upper left")
+        figure.savefig(RESULTS / "predict_grid.png")
 
 
 def error(point: dict, prediction: str) -> float:
