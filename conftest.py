@@ -1,6 +1,7 @@
 """What every run of the tests needs, whatever folder pytest is started in."""
 
 import os
+import signal
 import tempfile
 
 import pytest
@@ -15,6 +16,9 @@ def pytest_configure(config):
     config.option.nbval_sanitize_with = str(NOISE_FILE)
     # Two processes that compute on the same CPUs then take turns, where torch's threads would spin and wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A shell lets what it starts in the background ignore Ctrl-C, and the tests' own processes would, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
     isolate_kernels(folder.name)

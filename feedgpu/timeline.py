@@ -351,13 +351,16 @@ def as_arguments(batch) -> tuple:
 
 
 def samples_in(batch) -> int:
-    "The samples of a batch: the length of the first tensor in it"
+    """The samples of a batch: the length that its tensors have in common.
+
+    A list of tensors of unequal lengths is taken for a list of samples.
+    """
     if isinstance(batch, torch.Tensor):
         return len(batch) if batch.ndim else 1
     if isinstance(batch, dict):
-        return samples_in(next(iter(batch.values()), []))
+        return samples_in(list(batch.values()))
     if isinstance(batch, (tuple, list)):
-        if any(isinstance(part, (torch.Tensor, dict, tuple, list)) for part in batch):
-            return samples_in(batch[0])
-        return len(batch)
+        parts = [part for part in batch if isinstance(part, (torch.Tensor, dict, tuple, list))]
+        lengths = {samples_in(part) for part in parts}
+        return lengths.pop() if len(lengths) == 1 else len(batch)
     return 1

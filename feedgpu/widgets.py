@@ -269,7 +269,7 @@ def simulated(
     lines = {"predicted": _simulated(workers, batch_size, prefetch, sample, step, does, parts)}
     stall = _stall(lines["predicted"], step)
     who = f"{workers} worker{'s' * (workers > 1)}" if workers else "no worker"
-    title = f"With {who} {percent(stall)} of the time would vanish if batches were free"
+    title = f"With {who} ≈ {percent(stall)} of the time would vanish if batches were free"
     said = (
         f"{who}, batches of {batch_size}, prefetch {prefetch}; a sample {does} for {number(sample, 2)} ms, "
     )
@@ -302,7 +302,7 @@ def measured_beside(
     measured = record(DataLoader(dataset, batch_size, num_workers=workers, **ahead), Device(step / 1000))
     lines = {"predicted": predicted, "measured": measured}
     off = abs(predicted.rate / measured.rate - 1)
-    title = f"Predicted and measured throughput differ by {percent(off)}"
+    title = f"Predicted and measured throughput differ by ≈ {percent(off)}"
     return viewed("\n".join(_told(lines, step)), gantt, lines, title)
 
 

@@ -136,6 +136,14 @@ def test_where_nothing_gets_cold_it_says_why(dataset, monkeypatch):
     assert found.cold is None and "not measured: this disk is made of memory" in str(found)
 
 
+def test_batches_that_do_not_stack_have_stalls_too():
+    samples = [torch.zeros(length) for length in (3, 9, 4, 5)]
+    seen = []
+    loader = DataLoader(samples, batch_size=2, collate_fn=list)
+    found = stalls(loader, lambda *batch: seen.append([len(X) for X in batch]), rounds=1)
+    assert found.warm.median > 0 and seen == [[3, 9], [4, 5]] * 2
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stream_has_stalls_too(workers):
     found = stalls(DataLoader(Stream(), batch_size=2, num_workers=workers), Device(0.001), rounds=1)

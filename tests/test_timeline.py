@@ -200,6 +200,7 @@ def test_samples_of_a_batch_are_counted_in_any_form():
     for batch in (X, [X, X], (X, torch.zeros(5)), {"X": X}, [[1, 2], X][1:], list("abcde"), [{"X": X}]):
         assert samples_in(batch) == 5
     assert samples_in(torch.tensor(1)) == samples_in("one") == 1
+    assert samples_in([torch.zeros(3), torch.zeros(9), torch.zeros(4)]) == 3, "samples that do not stack"
 
 
 def test_what_is_recorded_survives_pinning():

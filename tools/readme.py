@@ -1,10 +1,14 @@
-"""Writes what README.md takes from the notebooks, map of chapters and picture: python3 tools/readme.py
+"""Writes what README.md takes from elsewhere: python3 tools/readme.py
+
+The map of chapters and the picture come from the notebooks, the run of the script from
+benchmarks/results/script_seeds.json.
 
 A chapter's first cell has its question as title, its outcomes as bullets, and a sentence on its time:
 "Reading takes 12 minutes, running about 10 s". --check writes nothing; it exits with 1 if README.md is old.
 """
 
 import base64
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,6 +18,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE_OF = "00_what_can_this_machine_show_me.ipynb"
 MAP = re.compile(r"(?s)(<!-- map: .*? -->\n).*?(<!-- end of map -->)")
+RUN = re.compile(r"(?s)(<!-- run: .*? -->\n).*?(<!-- end of run -->)")
 
 
 def chapter(path: Path) -> str:
@@ -32,6 +37,23 @@ def chapter(path: Path) -> str:
     )
 
 
+def run_of_the_script() -> str:
+    "What the script said with seed 0, shortened, and what it reaches with all seeds"
+    found = json.loads((ROOT / "benchmarks" / "results" / "script_seeds.json").read_text(encoding="utf-8"))
+    lines = found["runs"][0]["said"].splitlines()
+    table = next(i for i, line in enumerate(lines) if line.lstrip().startswith("epoch"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("Validation accuracy"))
+    shown = [*lines[table - 1 : table + 3], "  …", *lines[end - 1 :]]
+    accuracies = [run["accuracy"] for run in found["runs"]]
+    seconds = max(run["seconds"] for run in found["runs"])
+    machine, date = found["machine"], found["date"]
+    return (
+        "\n```\n" + "\n".join(shown) + "\n```\n\n"
+        f"({machine['CPUs that this process may use']} shared CPUs, {machine['versions']}, {date}: at most "
+        f"{seconds:.0f} s in all, and {min(accuracies)} to {max(accuracies)} % with the seeds 0 to 9.)\n\n"
+    )
+
+
 def picture(path: Path) -> bytes:
     "The PNG of the cell that compares loops with and without workers"
     for cell in nbformat.read(path, as_version=4).cells:
@@ -46,6 +68,7 @@ def main(arguments: list[str]) -> int:
     header = "| | Question | min to read | s to run | Afterwards you can |\n|---|---|---|---|---|\n"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     new = MAP.sub(lambda found: f"{found[1]}\n{header}{rows}\n{found[2]}", text)
+    new = RUN.sub(lambda found: f"{found[1]}{run_of_the_script()}{found[2]}", new)
     if "--check" in arguments:
         return int(new != text)
     (ROOT / "README.md").write_text(new, encoding="utf-8")
