@@ -185,7 +185,8 @@ class Meter:
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.use_cuda = torch.device(device).type == "cuda"
+        self.device = torch.device(device)
+        self.use_cuda = self.device.type == "cuda"
         self.marks = []
 
     def __call__(self, batches: Iterable) -> Iterator:
@@ -202,7 +203,7 @@ class Meter:
     def _mark(self):
         if self.use_cuda:
             self.marks.append(torch.cuda.Event(enable_timing=True))
-            self.marks[-1].record()
+            self.marks[-1].record(torch.cuda.current_stream(self.device))
         else:
             self.marks.append(time.perf_counter())
 

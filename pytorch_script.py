@@ -76,7 +76,6 @@ def main(args):
                 from feedgpu.prepare import digits, write
 
                 print(f"No dataset in {args.data} yet: writing scikit-learn's handwritten digits.")
-
                 write(digits(), args.data)
     partition, labels = load_notation(args.data)
     training_set = Dataset(partition["train"], labels, args.data)
@@ -109,7 +108,8 @@ def main(args):
         print(f"Resuming after epoch {len(history)}.")
 
     # Loop over epochs
-    first_epoch = len(history)
+    training_sampler.set_epoch(first_epoch := len(history))
+    params["generator"].manual_seed(training_sampler.epoch_seed)  # of what workers draw, if they draw
     print("  epoch   training loss, accuracy   validation loss, accuracy   samples/s   waiting for data")
     for epoch in range(first_epoch, args.max_epochs):
         training_sampler.set_epoch(epoch)

@@ -19,7 +19,8 @@ class Footprint:
     """Bytes of memory. `private`: of this process alone. `pss`: its share of everything; in it
     `mapped_files`, which the system can take back, and `shared_memory`, where workers put batches.
 
-    Off Linux only `private` is known, and the others are 0.
+    Off Linux only `private` is known, and the others are 0. Batches that wait in a loader's queue belong to
+    no process: they lie in /dev/shm.
     """
 
     private: int = 0
@@ -40,9 +41,8 @@ def footprint(pid: int | None = None) -> Footprint:
         return Footprint(private=psutil.Process(pid).memory_full_info().uss)
     fields = (line.split() for line in text.splitlines()[1:])
     size = {name.rstrip(":"): 1024 * int(number) for name, number, *_ in fields}
-    return Footprint(
-        size["Private_Clean"] + size["Private_Dirty"], size["Pss"], size["Pss_File"], size["Pss_Shmem"]
-    )
+    private = size["Private_Clean"] + size["Private_Dirty"]
+    return Footprint(private, size["Pss"], size.get("Pss_File", 0), size.get("Pss_Shmem", 0))  # Linux 5.9
 
 
 def family() -> dict[int, Footprint]:

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ def data_stall(batches: Iterable, step: Callable, device="cpu") -> float:
         raise ValueError("a generator can be gone through only once: give the loader itself")
     meter = run_epoch(batches, step, device)
     held = hold(batches)
-    replayed = run_epoch(replay(held, len(meter.computing)), step, device).seconds
+    replayed = run_epoch(replay(held, len(meter.waiting) - 1), step, device).seconds
     return max(0.0, 1 - replayed / meter.seconds)
 
 
@@ -158,6 +159,10 @@ def stalls(loader: DataLoader, step: Callable, rounds: int = 3, device="cpu", ti
     """Where an epoch's time goes, by leaving out one cause after another: the differential measurement of
     DS-Analyzer (Mohan et al., VLDB 2021, section 4).
 
+    The two stalls are shares of different epochs, so they do not add up; and the warm one holds all that
+    workers cost, their start and end included. Cold are the files' bytes: what the system knows of folders,
+    and what a disk outside this machine keeps in its own memory, stays.
+
     In each of `rounds` rounds one epoch over batches held in memory, one over the loader with its files in
     the page cache, and one with its files taken out of it. prep stall = 1 - warm / ingestion, fetch stall =
     1 - cold / warm. All epochs have the same batches.
@@ -195,6 +200,9 @@ def stalls(loader: DataLoader, step: Callable, rounds: int = 3, device="cpu", ti
     return Stalls(**{name: Spread.of(of) if of else None for name, of in found.items()}, not_cold=not_cold)
 
 
+# Python's own files, and those that are none.
+NO_SAMPLES = [*{*sysconfig.get_paths().values(), f"{sys.prefix}/lib", f"{sys.base_prefix}/lib"}]
+NO_SAMPLES += ["/proc", "/sys", "/dev"]
 listening = None  # a set, while the files that are opened are noted
 
 
@@ -218,9 +226,8 @@ def opened():
         yield files
     finally:
         names, listening = listening, None
-        own = (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev")
         paths = [Path(name).resolve() for name in sorted(names)]
-        files += [path for path in paths if path.is_file() and not str(path).startswith(own)]
+        files += [path for path in paths if path.is_file() and not any(map(path.is_relative_to, NO_SAMPLES))]
 
 
 def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
@@ -269,10 +276,10 @@ def because(found: Stalls, parts: dict[str, Spread]) -> str:
     largest = max(parts, key=lambda name: parts[name].median)
     share = parts[largest].median / sum(part.median for part in parts.values())
     if stall < 0.05:
-        said = f"Your model hardly waits: {percent(stall)} of the time, with the files in memory"
+        said = f"Batches from memory would save {percent(stall)} of the time, so data is not what takes it"
     else:
-        said = f"Your model waits {percent(stall)} of the time because samples take long to make; "
-        said += f"{percent(share)} of that work is to {largest.replace('the rest', 'do the rest')}"
+        said = f"Your model waits: {percent(stall)} of the time would vanish if batches were free; "
+        said += f"{percent(share)} of a sample's time is to {largest.replace('the rest', 'do the rest')}"
     if found.fetch_stall and found.fetch_stall.median >= 0.05:
         said += f"; from the disk an epoch takes {1 / (1 - found.fetch_stall.median):.1f} times as long"
     return said + "."

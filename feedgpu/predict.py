@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
+from multiprocessing import get_start_method
 from statistics import fmean, median
 
 import psutil
@@ -26,7 +27,7 @@ from my_classes import available_cpus
 
 @dataclass
 class Parts:
-    "The times of the parts of a loader, in seconds, as one worker needs them while nothing else runs"
+    "The times of the parts of a loader, in seconds, as one worker needs them that has a CPU for itself"
 
     samples: list[float]  # to make one sample, each as often as it came up
     cpu_share: float  # of that time: 1 for a sample that computes, near 0 for one that waits
@@ -90,10 +91,12 @@ def calibrate(loader: DataLoader, batches: int = 8) -> Parts:
     """
     before = busy_elsewhere()
     fast, arrived, starting, ending = one_worker(first_batches(loader, batches))
-    _, _, ready = one_worker(first_batches(loader, batches), pausing=True)
+    calm, _, ready = one_worker(first_batches(loader, batches), pausing=True)
     with delivered(recording(first_batches(loader, 3), num_workers=0)) as here:
         alone = made_of(list(here))
     (worked, until), (work, since) = busy_elsewhere(), before
+    if "forkserver" in str(loader.multiprocessing_context or get_start_method(allow_none=False)).lower():
+        worked -= fast[-1].process_seconds + calm[-1].process_seconds  # no children of this process
     spans = [span for one in fast for span in one.spans]
     idle = [b.spans[0][1] - a.spans[-1][2] for a, b in pairwise(fast)]
     posted = [now - one.spans[-1][2] for one, now in zip(fast, arrived, strict=True)]
@@ -120,7 +123,11 @@ def made_of(recorded: list) -> dict:
         samples += took if len(took) == number else [sum(took) / number] * number
     spans = [span for one in recorded for span in one.spans]
     collating = seconds(spans, "collating")
-    used = sum(one.cpu_seconds for one in recorded) - sum(collating) - sum(seconds(spans, "copying"))
+    moving = sum(collating) + sum(seconds(spans, "copying"))
+    # The simulation lets CPUs be shared; what other programs took from this run is left out here.
+    running = 1 - min(0.95, sum(one.queued_seconds for one in recorded) / max(sum(samples) + moving, 1e-12))
+    samples = [took * running for took in samples]
+    used = sum(one.cpu_seconds for one in recorded) - moving * running
     return {
         "samples": samples,
         "cpu_share": min(1.0, max(0.0, used / max(sum(samples), 1e-12))),
@@ -175,16 +182,18 @@ def seconds(spans: list, what: str) -> list[float]:
     return [end - start for kind, start, end in spans if kind == what]
 
 
-def rate(parts: Parts, workers: int, step: float = 0.0, step_cpus: float = 0.0) -> float:
+def rate(parts: Parts, workers: int, step: float = 0.0, step_cpus: float = 0.0, run_ahead: int = 0) -> float:
     """Samples a second, by hand: the slowest of three, which are the workers, the main process and the CPUs.
 
-    `step`: seconds of a training step, of one batch. `step_cpus`: how many CPUs it uses.
+    `step`: seconds of a training step, of one batch. `step_cpus`: how many CPUs it uses. `run_ahead`: as in
+    `simulate`; a device with a queue computes while the main process receives.
     """
     each = step / parts.batch_size
     if workers == 0:
         here = parts.alone
         return 1 / max(fmean(here.samples) + here.collating / here.batch_size + each, 1e-12)
-    main = parts.receiving / parts.batch_size + each
+    receiving = parts.receiving / parts.batch_size
+    main = max(receiving, each) if run_ahead else receiving + each
     return min(
         workers / max(parts.sample, 1e-12),
         1 / max(main, 1e-12),

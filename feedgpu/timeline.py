@@ -124,6 +124,8 @@ class Recorded:
     who: str | int
     spans: list
     cpu_seconds: float  # of the process's main thread, from the batch's first sample to its hand-over
+    queued_seconds: float  # in which that thread could have run, and had no CPU
+    process_seconds: float  # of CPU, of the process since its start
 
 
 class RecordedDataset(torch.utils.data.Dataset):
@@ -152,7 +154,7 @@ class RecordedDataset(torch.utils.data.Dataset):
     def _open(self):
         if self.inner is None:
             self.inner = noting(self.dataset)
-        spans[:] = [("cpu", time.thread_time(), 0)]
+        spans[:] = [("cpu", time.thread_time(), queued())]
 
 
 def noting(dataset):
@@ -202,8 +204,24 @@ class RecordedCollate:
         if worker is not None:
             share(batch)
             spans.append(("copying", made, time.perf_counter()))
-        (_, cpu, _), *noted = spans
-        return Recorded(batch, "main" if worker is None else worker.id, noted, time.thread_time() - cpu)
+        (_, cpu, waited), *noted = spans
+        return Recorded(
+            batch,
+            "main" if worker is None else worker.id,
+            noted,
+            time.thread_time() - cpu,
+            queued() - waited,
+            time.process_time(),
+        )
+
+
+def queued() -> float:
+    "Seconds in which this thread has waited for a CPU so far, as Linux counts them; 0 elsewhere"
+    try:
+        with open("/proc/thread-self/schedstat") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def share(batch):

@@ -1,9 +1,13 @@
 """feedgpu.predict: the simulation obeys DataLoader's rules, exactly where they are exact."""
 
 import os
+import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import replace
+from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from torch.utils.data import DataLoader
 from feedgpu.predict import Parts, World, busy_elsewhere, calibrate, rate, simulate
 from feedgpu.timeline import record
 from feedgpu.workloads import Costly, compute
+from my_classes import available_cpus
 
 # A sample that waits 1 s, batches of 4, everything else free: all times are whole numbers.
 PARTS = Parts([1.0], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, batch_size=4, cpus=2)
@@ -119,6 +124,7 @@ def test_by_hand_it_is_a_minimum_of_three():
     assert rate(parts, 0, step=4) == 1 / (1 + 2 / 4 + 4 / 4)
     assert rate(parts, 1) == 1 / 2  # the worker
     assert rate(parts, 1, step=99) == 1 / (1 / 4 + 99 / 4)  # the main process
+    assert rate(parts, 1, step=99, run_ahead=2) == 1 / (99 / 4)  # beside its device
     assert rate(parts, 9) == 2 / 1.75  # the two CPUs
     assert rate(parts, 9, step=4, step_cpus=2) == 2 / (1.75 + 2)
 
@@ -210,6 +216,22 @@ def test_calibration_finds_what_was_built_in():
     assert parts.starting > 0 and parts.ending > 0
     computing = calibrate(DataLoader(Costly(32, computing=0.004), batch_size=4))
     assert computing.cpu_share > 3 * parts.cpu_share
+
+
+@pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="Linux alone tells")
+def test_a_sample_that_computes_does_so_beside_others_too():
+    "What other programs take from a worker is no waiting of its own."
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count())]
+    try:
+        time.sleep(0.3)
+        parts = calibrate(DataLoader(Costly(128, computing=0.004), batch_size=8))
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+    assert parts.cpu_share > 0.6 and median(parts.samples) < 0.007
+    if available_cpus() == os.cpu_count():
+        assert parts.others > 0.5
 
 
 def test_calibration_leaves_the_sampler_at_its_beginning():

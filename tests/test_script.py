@@ -151,6 +151,28 @@ def test_the_model_draws_the_same_whatever_the_number_of_workers(dataset, tmp_pa
 # The checkpoint
 
 
+def test_workers_draw_anew_with_another_seed_and_after_a_resume(dataset, tmp_path, monkeypatch):
+    root, *_ = dataset()
+
+    class Drawing(Dataset):
+        def __getitem__(self, index):
+            if worker := torch.utils.data.get_worker_info():
+                (tmp_path / "seeds" / str(worker.seed)).touch()
+            return super().__getitem__(index)
+
+    def seeds(*options):
+        shutil.rmtree(tmp_path / "seeds", ignore_errors=True)
+        (tmp_path / "seeds").mkdir()
+        given = ("--data", root, "--num-workers", 1, "--checkpoint", tmp_path / "checkpoint.pt", *options)
+        in_this_process(monkeypatch, *given)
+        return {file.name for file in (tmp_path / "seeds").iterdir()}
+
+    monkeypatch.setattr(pytorch_script, "Dataset", Drawing)
+    first, again, other = (seeds("--max-epochs", 1, "--seed", seed) for seed in (0, 0, 1))
+    resumed = seeds("--max-epochs", 2, "--resume")
+    assert first == again and not first & other and not other & resumed
+
+
 def test_an_earlier_checkpoint_is_kept_aside(dataset, tmp_path, monkeypatch, capsys):
     root, _, _ = dataset()
     checkpoint = tmp_path / "c.pt"
