@@ -319,15 +319,12 @@ CAUSES = {
     5: "one slow sample holds up the line",
     6: "handing batches over takes too long",
 }
-WHY = {  # of each time line its cause, and where that shows
-    "A": (
-        3,
-        "both workers make samples without a break, so both CPUs are taken, and a third worker gets none",
-    ),
-    "B": (1, "after the first batch the model computes without a break, and it is the workers that rest"),
-    "C": (5, "for most of the time the workers rest; the one long wait ends with the one long batch"),
-    "D": (2, "the only worker makes samples without a break, and the second CPU has nothing to do"),
-    "E": (4, "once an epoch runs there is hardly a wait, but each of the three begins with two new workers"),
+LOOK = {  # of each time line its cause, and where that shows
+    "A": (3, "neither worker ever rests; with both CPUs taken, what would a third worker get?"),
+    "B": (1, "which row has no break after the first batch, and which rows have many?"),
+    "C": (5, "for most of the time the workers rest; what else ends where the one long wait ends?"),
+    "D": (2, "the only worker never rests; what does the second CPU do meanwhile?"),
+    "E": (4, "once an epoch runs there is hardly a wait; what does each of the three begin with?"),
 }
 
 
@@ -373,14 +370,14 @@ def in_turn(epochs: list[Timeline]) -> Timeline:
 @exercise
 def causes(answer):
     "A has no CPU for a third worker, D one for a second; C waits for one sample, E for workers, B hardly"
-    if not isinstance(answer, (list, tuple)) or len(answer) != len(WHY):
+    if not isinstance(answer, (list, tuple)) or len(answer) != len(LOOK):
         return f"expected five numbers, for A to E, you gave {short(answer)}"
     if strange := [number for number in answer if number not in CAUSES]:
         return f"expected numbers from 1 to {len(CAUSES)}, you gave {short(strange[0])}"
-    right = sum(given == cause for given, (cause, _) in zip(answer, WHY.values(), strict=True))
-    for given, (line, (cause, why)) in zip(answer, WHY.items(), strict=True):
+    right = sum(given == cause for given, (cause, _) in zip(answer, LOOK.values(), strict=True))
+    for given, (line, (cause, where)) in zip(answer, LOOK.items(), strict=True):
         if given != cause:
-            return f"{right} of 5 are right; {line} is {cause}, {CAUSES[cause]}, you gave {given}: {why}"
+            return f"{right} of 5 are right; look again at {line}: {where}"
 
 
 # Chapter 07 · How is a worker born?
@@ -400,7 +397,7 @@ def portable(answer):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "numbers.bin").write_bytes(content)
         try:
-            for method in multiprocessing.get_all_start_methods():
+            for method in start_methods():
                 command = [sys.executable, script, method, "numbers.bin"]
                 streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
                 runs[method] = subprocess.Popen(
@@ -414,7 +411,15 @@ def portable(answer):
         told = {}
         for method, fault in faults.items():
             told.setdefault(fault or "right", []).append(method)
-        return ". ".join(f"{' and '.join(methods)}: {fault}" for fault, methods in told.items())
+        said = ". ".join(f"{' and '.join(methods)}: {fault}" for fault, methods in told.items())
+        hidden = [what for what, sign in STILL_THERE.items() if sign(source) and what not in said]
+        return f"{said}. Behind that error waits {' and '.join(hidden)}" if hidden else said
+
+
+def start_methods() -> list[str]:
+    "Those that this system has and advises: macOS has fork too, but its own libraries may not survive it"
+    methods = multiprocessing.get_all_start_methods()
+    return [method for method in methods if method != "fork" or sys.platform == "linux"]
 
 
 def fault_of(run: subprocess.Popen, expected: int, seconds: float = 60) -> str:
@@ -471,22 +476,33 @@ SIGNS = {
     ),
 }
 
+# Python tells one error at a time, so a reader who begins with another fault would see no progress.
+STILL_THERE = {
+    "a lambda": lambda source: re.search(r"\blambda\b", code_of(source)),
+    "a start of workers without `if __name__ ==`": lambda source: "__main__" not in code_of(source),
+}
+
+
+def code_of(source: str) -> str:
+    "A script without what follows a #"
+    return re.sub("#.*", "", source)
+
 
 # Chapter 08 · How many workers?
 
 
 @exercise(seconds=90)
 def choose(answer):
-    "each choice is within 15 % of the best that was measured, or as good as the simulation's"
+    "each choice is within 15 % of the best measured rate, or within 30 % where the simulation errs as much"
     loaders = {
         "samples that wait for 8 ms": loader_of(Costly(64, waiting=0.008)),
-        "a few cheap samples": loader_of(Costly(32)),
+        "12 samples that wait for 2 ms": loader_of(Costly(12, waiting=0.002)),
         "samples that compute for 2 ms": loader_of(Costly(96, computing=0.002)),
     }
     why = {
         "samples that wait for 8 ms": "a worker that waits needs no CPU, so more of them pay, until the step "
         "or their own start takes longer",
-        "a few cheap samples": "each worker has to start, in an epoch that is over before that pays",
+        "12 samples that wait for 2 ms": "each worker has to start, and the epoch is over before that pays",
         "samples that compute for 2 ms": "workers take work from the loop, until all CPUs are taken",
     }
     step = 0.004
@@ -503,7 +519,7 @@ def choose(answer):
         if loses(rates, chosen[name]) > 0.15:  # a single round may have been disturbed
             best = max(rates, key=rates.get)
             rates = rates_of(loader, step, {chosen[name], simulated, best}, rounds=3)
-        if loses(rates, chosen[name]) > max(0.15, 0.05 + loses(rates, simulated)):
+        if not near_enough(rates, chosen[name], simulated):
             best = max(rates, key=rates.get)
             lost = 100 * loses(rates, chosen[name])
             return (
@@ -514,7 +530,9 @@ def choose(answer):
 
 
 def loader_of(dataset) -> DataLoader:
-    return DataLoader(dataset, batch_size=4)
+    "With one worker, so that it is known how workers are born: quickly, where the system can fork"
+    context = "fork" if sys.platform == "linux" else None
+    return DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context=context)
 
 
 def rates_of(loader: DataLoader, step: float, numbers: Iterable[int], rounds: int) -> dict[int, float]:
@@ -524,6 +542,12 @@ def rates_of(loader: DataLoader, step: float, numbers: Iterable[int], rounds: in
         one = similar(loader, num_workers=n)
         runs[n] = lambda one=one: len(one.dataset) / run_epoch(one, Device(step)).seconds
     return {n: spread.median for n, spread in alternate(runs, rounds).items()}
+
+
+def near_enough(rates: dict[int, float], chosen: int, simulated: int) -> bool:
+    "Whether a choice is good, or hardly worse than the simulation's, which may err, but not by any amount"
+    allowed = min(0.3, max(0.15, 0.05 + loses(rates, simulated)))
+    return loses(rates, chosen) <= allowed
 
 
 def loses(rates: dict[int, float], workers: int) -> float:

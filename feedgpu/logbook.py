@@ -63,7 +63,7 @@ def scores():
     if len(numbers) > 1:
         sign = "" if all(kept["exact"] for kept in numbers) else "≈ "
         within = number(median(map(factor, numbers)), 2)
-        print(f"Half of your {len(numbers)} numbers are within {sign}{within}×.")
+        print(f"Half of the {len(numbers)} guesses that can be off by a factor are within {sign}{within}×.")
 
 
 def calibration():
@@ -81,18 +81,20 @@ def calibration():
 
 def record(chapter: str, what: str, waiting_share: float):
     """Keeps and prints a chapter's line of the running table: the share of the time, 0 to 1, in which the
-    model waits for data when it is fed as `what` says."""
+    model waits for data when it is fed as `what` says. From chapter 06 on it is the data stall."""
     share = float(waiting_share)
     keep({"chapter": chapter, "what": what, "waiting_share": share})
-    print(f"chapter {chapter} · {what}: the model waits ≈ {percent(share)} of the time")
+    said = "data stall" if chapter >= "06" else "the model waits"
+    print(f"chapter {chapter} · {what}: {said} ≈ {percent(share)} of the time")
 
 
 def running_table():
-    "Prints the lines that `record` kept on this machine (cell tag: nbval-ignore-output)."
+    """Prints the lines that `record` kept on this machine by chapter, and within a chapter in the order in which
+    they first came (cell tag: nbval-ignore-output)."""
     kept = lines("chapter", "what", "waiting_share")
     rows = {(line["chapter"], line["what"]): line["waiting_share"] for line in kept}
     width = max((len(what) for _, what in rows), default=0)
-    for (chapter, what), share in sorted(rows.items()):
+    for (chapter, what), share in sorted(rows.items(), key=lambda row: str(row[0][0])):
         bar = "█" * round(20 * share)
         print(f"{chapter}  {what:{width}}  {bar:·<20}  {percent(share):>5}")
 

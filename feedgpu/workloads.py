@@ -75,10 +75,17 @@ class Counted(torch.utils.data.Dataset):
         "Samples made so far"
         return self.counts.sum().item()
 
-    def made_at_rest(self, seconds: float = 0.5) -> int:
-        "Samples made once so many seconds bring no more, that is when the workers rest"
+    def made_at_rest(self, least: int = 0, rest: float = 0.5, deadline: float = 60) -> int:
+        """Samples made when the workers rest: once there are `least`, and `rest` seconds bring no more.
+
+        A worker may import torch for seconds before its first sample, and looks at rest meanwhile: `least`
+        waits for it, but not beyond `deadline` seconds.
+        """
+        end = time.monotonic() + deadline
+        while self.made < least and time.monotonic() < end:
+            time.sleep(0.01)
         before = -1
         while before < (made := self.made):
             before = made
-            time.sleep(seconds)
+            time.sleep(rest)
         return made

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from test_notebook_files import ROOT
 
-from feedgpu.checks import CAUSES, WHY, check, time_lines
+from feedgpu.checks import CAUSES, LOOK, check, time_lines
 from feedgpu.timeline import WORK
 
 NOTEBOOK = ROOT / "notebooks" / "06_is_the_model_waiting.ipynb"
@@ -24,7 +24,7 @@ def test_the_list_of_the_exercise_is_that_of_its_check():
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     listed = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     found = {int(number): words for number, words in re.findall(r"(?m)^(\d)\. ([^:\n]+)", listed)}
-    assert found == CAUSES and all(cause in CAUSES for cause, _ in WHY.values())
+    assert found == CAUSES and all(cause in CAUSES for cause, _ in LOOK.values())
 
 
 def test_the_time_lines_are_the_same_on_every_machine(monkeypatch):
@@ -57,7 +57,8 @@ def test_three_starts():
 
 
 @pytest.mark.parametrize("answer", [(1, 1, 5, 2, 4), [6] * 5, (3, 1, 5, 4, 2)], ids=str)
-def test_a_wrong_answer_is_told_why(answer):
+def test_a_wrong_answer_is_told_where_to_look_and_not_the_cause(answer):
     said = repr(check.causes(answer))
-    wrong = [line for line, given in zip(WHY, answer, strict=True) if given != WHY[line][0]]
-    assert f" {5 - len(wrong)} of 5 are right; {wrong[0]} is " in said and said.endswith(WHY[wrong[0]][1])
+    wrong = [line for line, given in zip(LOOK, answer, strict=True) if given != LOOK[line][0]]
+    expected = f" {5 - len(wrong)} of 5 are right; look again at {wrong[0]}: {LOOK[wrong[0]][1]}"
+    assert said.endswith(expected) and not any(cause in said for cause in CAUSES.values())

@@ -3,13 +3,14 @@
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
 
-from feedgpu.checks import end, fault_of
+from feedgpu.checks import check, end, fault_of
 from feedgpu.workloads import Costly, Counted
 
 CHAPTER = Path(__file__).resolve().parent.parent / "notebooks" / "07_how_is_a_worker_born.ipynb"
@@ -20,7 +21,17 @@ def test_samples_are_counted_whoever_makes_them(workers):
     counted = Counted(Costly(12))
     loader = torch.utils.data.DataLoader(counted, batch_size=4, num_workers=workers)
     assert len(counted) == 12 and len(list(loader)) == 3
-    assert counted.made_at_rest(0.05) == counted.made == 12
+    assert counted.made_at_rest(12, rest=0.05) == counted.made == 12
+
+
+def test_a_late_worker_is_waited_for():
+    counted = Counted(Costly(12))
+    later = threading.Timer(0.4, lambda: [counted[index] for index in range(3)])
+    later.start()
+    assert counted.made_at_rest(rest=0.05) == 0  # who does not know how many to expect
+    assert counted.made_at_rest(3, rest=0.05) == 3
+    assert counted.made_at_rest(4, rest=0.05, deadline=0.1) == 3
+    later.join()
 
 
 def broken() -> str:
@@ -64,3 +75,10 @@ def test_a_script_is_told_what_spawn_says_against_it(tmp_path, what, says):
         assert says in fault_of(run, 60)
     finally:
         end(run)
+
+
+def test_what_hides_behind_an_error_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("feedgpu.checks.start_methods", lambda: ["spawn"])
+    (tmp_path / "script.py").write_text(mended(broken(), "guard"))
+    said = repr(check.portable(tmp_path / "script.py"))
+    assert "an open file cannot be sent" in said and said.endswith("Behind that error waits a lambda")
