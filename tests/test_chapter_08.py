@@ -1,0 +1,43 @@
+"""What chapter 08 asks of a choice of workers: wrong choices are refused, and the simulation's own errors
+excuse little."""
+
+import pytest
+
+from feedgpu.checks import check, loses, near_enough
+
+WAITING, FEW = "samples that wait for 8 ms", "12 samples that wait for 2 ms"
+
+
+def test_what_a_choice_loses():
+    rates = {0: 50.0, 1: 100.0, 2: 200.0}
+    assert [loses(rates, n) for n in rates] == [0.75, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    "rate, simulated, enough",
+    [
+        (86, 100, True),  # within 15 %, whatever was simulated
+        (84, 100, False),
+        (76, 80, True),  # the simulation loses 20 %, and so may the choice, and 5 % more
+        (74, 80, False),
+        (69, 60, False),  # but never more than 30 %, though the simulation does
+    ],
+)
+def test_the_simulation_excuses_some(rate, simulated, enough):
+    assert near_enough({0: 100.0, 1: float(rate), 2: float(simulated)}, chosen=1, simulated=2) == enough
+
+
+def test_no_workers_lose_where_samples_wait():
+    sentence = check.choose(lambda loader, step: 0).sentence
+    assert sentence.startswith(f"✗ choose: {WAITING}: you chose 0 workers") and "Why: a worker" in sentence
+
+
+def test_many_workers_lose_where_they_have_to_start():
+    sentence = check.choose(lambda loader, step: 4).sentence
+    assert sentence.startswith(f"✗ choose: {FEW}: you chose 4 workers") and "has to start" in sentence
+
+
+@pytest.mark.parametrize("strange", [5, -1, 2.0, None, "2", True])
+def test_a_choice_is_a_number_from_0_to_4(strange):
+    sentence = check.choose(lambda loader, step: strange).sentence
+    assert sentence.startswith(f"✗ choose: {WAITING}: expected a number of workers from 0 to 4, you gave")
