@@ -200,7 +200,7 @@ def advice(share, num_workers):
         return "it is well fed."
     if num_workers < available_cpus():
         return f"compare the samples/s with --num-workers {available_cpus()}."
-    return "no CPU is free for more workers, so try fewer, and make each sample cheaper to read."
+    return "all CPUs are taken, so measure fewer workers too, and make each sample cheaper to read."
 
 
 def parse():

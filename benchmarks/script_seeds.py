@@ -26,6 +26,7 @@ def main():
             began = time.perf_counter()
             command = [sys.executable, "pytorch_script.py", "--seed", str(seed)]
             said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+            said = said.replace(f"{Path(folder).resolve()}/", "").replace(f"{folder}/", "")
             accuracy = float(re.search(r"Validation accuracy ([\d.]+)%", said)[1])
             runs.append(
                 {"seed": seed, "seconds": time.perf_counter() - began, "accuracy": accuracy, "said": said}

@@ -89,8 +89,8 @@ def record(chapter: str, what: str, waiting_share: float):
 
 
 def running_table():
-    """Prints the lines that `record` kept on this machine by chapter, and within a chapter in the order in which
-    they first came (cell tag: nbval-ignore-output)."""
+    """Prints the lines that `record` kept on this machine, by chapter, and in a chapter in the order
+    in which they first came (cell tag: nbval-ignore-output)."""
     kept = lines("chapter", "what", "waiting_share")
     rows = {(line["chapter"], line["what"]): line["waiting_share"] for line in kept}
     width = max((len(what) for _, what in rows), default=0)

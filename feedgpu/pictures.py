@@ -330,16 +330,24 @@ def visited(batches, size: int, title: str | None = None):
 
 def timeline(spans, rows: list[int], names: list[str], marks, marked: str, title: str):
     """Draws who did what when: each (begun, done) of `spans`, numbered from 0, in its own row of `names`;
-    above them, as `marked`, the moments `marks`. All times are in seconds, and shown from the first begun on.
+    above them, as `marked`, the moments `marks`, numbered too: those too close to be told apart share a mark.
+    All times are in seconds, and shown from the first begun on.
     """
     start = min(begun for begun, _ in spans)
+    apart = (max(*marks, *(done for _, done in spans)) - start) / 40
+    together = {}  # {moment: the numbers of the marks there}
+    for position, mark in enumerate(marks):
+        near = [moment for moment in together if abs(moment - mark) < apart]
+        together.setdefault(near[0] if near else mark, []).append(str(position))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 1.1 + 0.3 * len(names)))
+        figure, axes = plt.subplots(figsize=(7, 1.4 + 0.3 * len(names)))
         for position, ((begun, done), row) in enumerate(zip(spans, rows, strict=True)):
             axes.barh(row, done - begun, 0.6, begun - start, color=COLOURS["reading"], edgecolor="white")
             axes.text((begun + done) / 2 - start, row, position, ha="center", va="center")
-        axes.plot([mark - start for mark in marks], [len(names)] * len(marks), "v", color=OTHERS[0])
-        axes.set(xlabel="seconds", title=title)
+        for mark, positions in together.items():
+            axes.plot(mark - start, len(names), "v", color=OTHERS[0])
+            axes.text(mark - start, len(names) + 0.25, ", ".join(positions), ha="center", va="bottom")
+        axes.set(xlabel="seconds", title=title, ylim=(-0.5, len(names) + 0.9))
         axes.set_yticks(range(len(names) + 1), [*names, marked])
         plt.show()
 

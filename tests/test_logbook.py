@@ -95,21 +95,23 @@ def test_scores(capsys):
         "a 2 ms 6 ms 3.0×".split(),
         "bb 10 ms 5 ms 2.0×".split(),
         "c 1.00 ms ≈ 8.50 ms ≈ 8.5×".split(),
-        "Half of your 3 numbers are within ≈ 3.0×.".split(),
+        "Half of the 3 guesses that can be off by a factor are within ≈ 3.0×.".split(),
     ]
 
 
 def test_the_running_table(capsys):
     logbook.record("03", "files", 0.5)
     logbook.record("00", "the article", torch.tensor(0.713))
+    logbook.record("03", "batches by hand", 1)
     logbook.record("03", "files", 0.25)
     first = capsys.readouterr().out.splitlines()
     assert first[0] == "chapter 03 · files: the model waits ≈ 50 % of the time"
-    assert without_noise(first[0]) == without_noise(first[2])
+    assert without_noise(first[0]) == without_noise(first[3])
     logbook.running_table()
     assert capsys.readouterr().out.splitlines() == [
-        "00  the article  ██████████████······   71 %",
-        "03  files        █████···············   25 %",
+        "00  the article      ██████████████······   71 %",
+        "03  files            █████···············   25 %",
+        "03  batches by hand  ████████████████████  100 %",
     ]
 
 

@@ -43,7 +43,7 @@ def run_of_the_script() -> str:
     lines = found["runs"][0]["said"].splitlines()
     table = next(i for i, line in enumerate(lines) if line.lstrip().startswith("epoch"))
     end = next(i for i, line in enumerate(lines) if line.startswith("Validation accuracy"))
-    shown = [*lines[table - 1 : table + 3], "  …", *lines[end - 1 :]]
+    shown = [lines[0], *lines[table : table + 3], "  …", *lines[end - 1 :]]
     accuracies = [run["accuracy"] for run in found["runs"]]
     seconds = max(run["seconds"] for run in found["runs"])
     machine, date = found["machine"], found["date"]
