@@ -118,8 +118,8 @@ def calibrate(loader: DataLoader, batches: int = 8) -> Parts:
 def counted(batches: Iterable) -> Iterator:
     """Recorded batches with the number of their samples in the place of the samples themselves.
 
-    A batch that is kept makes the next one take fresh memory from the system, up to 1.3 times as slow, where a
-    loop that lets go of it uses the same memory again.
+    A batch that is kept makes the next one take fresh memory from the system, up to 1.3 times as slow, where
+    a loop that lets go of it uses the same memory again.
     """
     for one in batches:
         one.batch = samples_in(one.batch)
