@@ -22,7 +22,7 @@ from feedgpu.measure import alternate, run_epoch
 from feedgpu.predict import Parts, calibrate, simulate
 from feedgpu.stand_in import Device
 from feedgpu.timeline import Timeline, similar
-from feedgpu.verdicts import check, exercise, short
+from feedgpu.verdicts import Right, check, exercise, short
 from feedgpu.workloads import Costly
 
 __all__ = ["check", "time_lines"]
@@ -66,11 +66,11 @@ def batches(answer):
                 return f"expected a range or a list of indices for each batch, you gave {short(batch)}"
             indices += [int(index) for index in batch]
             lengths.append(len(batch))
-        visits, said = Counter(indices), f"with {n:,} samples, {size} a batch,"
+        visits, said = Counter(indices), f"with n = {n:,} and batch_size = {size},"
         if missed := [index for index in range(n) if index not in visits]:
             return f"{said} {named(missed)} never visited: {why_missed(missed, n, size, lengths)}"
         if beyond := [index for index in visits if not 0 <= index < n]:
-            return f"{said} {named(beyond)} visited, but there are only {n:,}: the last batch stops at {n:,}"
+            return f"{said} index {max(beyond, key=abs):,} is visited, and has no sample: the last stop is n"
         if repeated := [index for index in visits if visits[index] > 1]:
             return f"{said} {named(repeated)} visited again: a batch begins where the one before ended"
         if lengths != (expected := [size] * (n // size) + [n % size] * (n % size > 0)):
@@ -81,14 +81,14 @@ def named(indices: list[int]) -> str:
     "How many samples these are, and which comes first."
     if len(indices) == 1:
         return f"sample {indices[0]:,} is"
-    return f"{len(indices):,} samples, the first of them {min(indices):,}, are"
+    return f"{len(indices):,} samples (the first: {min(indices):,}) are"
 
 
 def why_missed(missed: list[int], n: int, size: int, lengths: list[int]) -> str:
     if missed != list(range(missed[0], n)):
         return "a batch begins where the one before ended"
     if len(lengths) >= -(-n // size) and max(lengths) == size:
-        return f"a range ends before its stop, so the last stop is {n:,}"
+        return "a range ends before its stop, so the last stop is n"
     if len(missed) < size:
         return "the last batch is smaller than the others, and has to be made too"
     return f"{len(lengths):,} batches of at most {max(lengths, default=0)} cannot reach the end"
@@ -112,8 +112,9 @@ def validator(answer):
     for planted in [*one_by_one, all_at_once]:
         partition = {name: [ID for ID in sides if sides[ID] == name] for name in ("train", "validation")}
         partition["validation"] += planted.get("both", [])
-        # A label and a file that no partition names are no fault.
-        labels = {ID: i % 3 for i, ID in enumerate([*sides, "id-99"])} | planted.get("no class", {})
+        # A label, even a wrong one, and a file that no partition names are no fault.
+        labels = {ID: i % 3 for i, ID in enumerate(sides)} | planted.get("no class", {})
+        labels["id-99"] = "unknown"
         labels = {ID: y for ID, y in labels.items() if ID not in planted.get("no label", [])}
         files = [f"{ID}.pt" for ID in [*sides, "id-98"] if ID not in planted.get("no file", [])]
         given = answer(copy.deepcopy(partition), dict(labels), [*files, "labels.json", "partition.json"])
@@ -143,7 +144,8 @@ def why_a_fault(kind: str, label) -> str:
 
 def why_no_fault(kind: str, ID, sides: dict, labels: dict) -> str:
     if ID not in sides:
-        return "no partition names it, so no epoch asks for it"
+        label = f"its label is {labels[ID]!r}, but " if kind == "no class" and ID in labels else ""
+        return label + "no partition names it, so no epoch asks for it"
     if kind == "both":
         return f"it is in {sides[ID]} alone"
     if kind == "no file":
@@ -414,6 +416,8 @@ def portable(answer):
         said = ". ".join(f"{' and '.join(methods)}: {fault}" for fault, methods in told.items())
         hidden = [what for what, sign in STILL_THERE.items() if sign(source) and what not in said]
         return f"{said}. Behind that error waits {' and '.join(hidden)}" if hidden else said
+    ends = [f"{method} printed it and ended with exit {run.returncode}" for method, run in runs.items()]
+    return Right(f"Expected {10 * sum(content)}: {', '.join(ends)}")
 
 
 def start_methods() -> list[str]:
@@ -511,6 +515,7 @@ def choose(answer):
         chosen[name] = answer(loader, step)
         if type(chosen[name]) is not int or not 0 <= chosen[name] <= 4:
             return f"{name}: expected a number of workers from 0 to 4, you gave {short(chosen[name])}"
+    told = []
     for name, loader in loaders.items():
         parts = calibrate(loader)
         foreseen = [simulate(parts, n, batches=len(loader), step=step).rate for n in range(5)]
@@ -519,14 +524,16 @@ def choose(answer):
         if loses(rates, chosen[name]) > 0.15:  # a single round may have been disturbed
             best = max(rates, key=rates.get)
             rates = rates_of(loader, step, {chosen[name], simulated, best}, rounds=3)
+        best, lost = max(rates, key=rates.get), f"≈ {100 * loses(rates, chosen[name]):.0f} %"
         if not near_enough(rates, chosen[name], simulated):
-            best = max(rates, key=rates.get)
-            lost = 100 * loses(rates, chosen[name])
             return (
                 f"{name}: you chose {chosen[name]} workers, {rates[chosen[name]]:,.0f} samples/s; {best} "
-                f"give {rates[best]:,.0f}, so your choice loses {lost:.0f} %. The simulation would have "
+                f"give {rates[best]:,.0f} samples/s, so your choice loses {lost}. The simulation would have "
                 f"chosen {simulated}. Why: {why[name]}"
             )
+        yours = f"≈ {chosen[name]} workers gave {rates[chosen[name]]:,.0f} samples/s"
+        told.append(f"{name}: {yours}, the best, ≈ {best}, {rates[best]:,.0f} samples/s, regret {lost}")
+    return Right("Measured: " + "; ".join(told))
 
 
 def loader_of(dataset) -> DataLoader:

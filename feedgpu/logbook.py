@@ -62,8 +62,8 @@ def scores():
     numbers = [kept for kept in done if factor(kept)]
     if len(numbers) > 1:
         sign = "" if all(kept["exact"] for kept in numbers) else "≈ "
-        within = number(median(map(factor, numbers)), 2)
-        print(f"Half of the {len(numbers)} guesses that can be off by a factor are within {sign}{within}×.")
+        within = times(median(map(factor, numbers)))
+        print(f"Half of the {len(numbers)} guesses that can be off by a factor are within {sign}{within}.")
 
 
 def calibration():
@@ -75,7 +75,7 @@ def calibration():
         return
     within = median(factor(one) for one in kept.values() if factor(one))
     low = sum(guess < value for guess, value in pairs)
-    said = f"Half of your {len(pairs)} guesses are within {number(within, 2)}×;\n{low} of them are too low"
+    said = f"Half of your {len(pairs)} guesses are within {times(within)};\n{low} of them are too low"
     pictures.calibration(*zip(*pairs, strict=True), said)
 
 
@@ -188,7 +188,12 @@ def miss(kept: dict) -> str:
         return f"off by {sign}{number(abs(guess - value), 2)} points"
     if not factor(kept):
         return f"off by {sign}{number(abs(guess - value))}"
-    return f"off by {sign}{number(factor(kept), 2)}×"
+    return f"off by {sign}{times(factor(kept))}"
+
+
+def times(factor: float) -> str:
+    "A factor of at least 1 in words: 1.3×, and 4.0 % for 1.04."
+    return f"{number(factor, 2)}×" if factor >= 1.1 else f"{100 * (factor - 1):.1f} %"
 
 
 def shown(kept: dict, which: str) -> str:

@@ -24,6 +24,7 @@ COLOURS = {
     "making": "#56B4E9",  # a sample as a whole: reading, where nothing else is known of it
     "collating": "#999999",
     "starting": "#D55E00",
+    "held up": "#999999",  # a loop with a batch, whose device takes no more
     # The parts of one sample, as measure.sample_parts names them
     "open and read": "#56B4E9",
     "deserialise": "#CC79A7",
@@ -62,19 +63,21 @@ def strip(waiting: list[float], computing: list[float], title: str | None = None
     """Draws what became of a loop's time: the seconds of waiting and of computing, in turn, which a
     `my_classes.Meter` lists. By default the title says which share of it was waiting."""
     share = sum(waiting) / max(sum(waiting) + sum(computing), 1e-9)
-    _strips({"": (waiting, computing)}, title or f"{in_words(share)} ({percent(share)})")
+    _strips({"": (waiting, computing)}, title or f"{in_words(share)} ({percent(share)})", {})
 
 
-def strips(meters: dict, title: str | None = None):
-    "Draws several loops under one another, on one axis of time. `meters`: {label: my_classes.Meter}."
+def strips(meters: dict, title: str | None = None, doing: dict | None = None):
+    """Draws several loops under one another, on one axis of time. `meters`: {label: my_classes.Meter}.
+    `doing`: {label: what the time is for that is not waiting}, where that is not computing."""
     shares = {label: meter.waiting_share for label, meter in meters.items()}
     least, most = min(shares, key=shares.get), max(shares, key=shares.get)
     said = f"Waiting takes {percent(shares[most])} of the time with {most}"
     said += f", {percent(shares[least])} with {least}"
-    _strips({label: (meter.waiting, meter.computing) for label, meter in meters.items()}, title or said)
+    loops = {label: (meter.waiting, meter.computing) for label, meter in meters.items()}
+    _strips(loops, title or said, doing or {})
 
 
-def _strips(loops: dict, title: str):
+def _strips(loops: dict, title: str, doing: dict):
     end = max(sum(waiting) + sum(computing) for waiting, computing in loops.values())
     steps = max(len(computing) for _, computing in loops.values())
     # More steps than can be told apart are gathered: the height of a column is the share of waiting in it.
@@ -83,10 +86,11 @@ def _strips(loops: dict, title: str):
         figure, rows = plt.subplots(
             len(loops), figsize=(7, 0.9 + 0.42 * len(loops)), sharex=True, squeeze=False
         )
+        drawn = {}
         for axes, (label, (waiting, computing)) in zip(rows[:, 0], loops.items(), strict=True):
             edges, height = waiting_over_time(waiting, computing, columns)
-            for what, top in (("computing", np.ones_like(height)), ("waiting", height)):
-                axes.stairs(top, edges, fill=True, color=COLOURS[what], lw=0, antialiased=False, label=what)
+            for what, top in ((doing.get(label, "computing"), np.ones_like(height)), ("waiting", height)):
+                drawn[what] = axes.stairs(top, edges, fill=True, color=COLOURS[what], lw=0, antialiased=False)
             axes.set(xlim=(0, end), ylim=(0, 1), yticks=[])
             axes.set_ylabel(label, rotation=0, ha="right", va="center")
             axes.spines["left"].set_visible(False)
@@ -94,7 +98,7 @@ def _strips(loops: dict, title: str):
         unit = f"seconds ({steps:,} steps, gathered in columns)" if columns else "seconds"
         axes.set_xlabel(unit, loc="left")
         legend = figure.legend(
-            *axes.get_legend_handles_labels(), loc="lower right", ncols=2, borderaxespad=0.2, handlelength=1
+            drawn.values(), drawn, loc="lower right", ncols=len(drawn), borderaxespad=0.2, handlelength=1
         )
         legend.set_in_layout(False)
         plt.show()

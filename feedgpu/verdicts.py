@@ -2,7 +2,8 @@
 
 A check is a function in checks.py, named like its exercise. It takes the reader's answer, tries it on data
 that the reader has not seen, and returns None if it is right or else a sentence: what was expected, what was
-given and why. Its docstring is the sentence behind the ✓.
+given and why. Its docstring is the sentence behind the ✓. What was measured of a right answer is returned as
+Right("…"), and follows it.
 
     @exercise
     def doubled(answer):
@@ -39,6 +40,10 @@ class Verdict:
         return f'<span style="color: {COLOURS[self.sentence[0]]}">{html.escape(self.sentence)}</span>'
 
 
+class Right(str):
+    "What a check has measured of a right answer"
+
+
 class TimeUp(BaseException):
     "Not an Exception, so that an answer's own `except Exception` does not catch it."
 
@@ -72,6 +77,8 @@ def judged(judge, answer, seconds: float) -> str:
         return f"✗ {name}: no answer after {seconds} s. Is there a loop that never ends?"
     except BaseException as error:  # also sys.exit() and the reader's own Ctrl-C
         fault = raised(error)
+    if isinstance(fault, Right):
+        return f"✓ {name}: {judge.__doc__}. {fault}"
     if answer is ... and fault:  # a check that accepts even this is found out
         return not_started.replace("raise", "...")
     return f"✗ {name}: {fault}" if fault else f"✓ {name}: {judge.__doc__}"

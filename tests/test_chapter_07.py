@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from solutions import fence
 
 from feedgpu.checks import check, end, fault_of
 from feedgpu.workloads import Costly, Counted
@@ -75,6 +76,15 @@ def test_a_script_is_told_what_spawn_says_against_it(tmp_path, what, says):
         assert says in fault_of(run, 60)
     finally:
         end(run)
+
+
+def test_the_verdict_says_how_each_run_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("feedgpu.checks.start_methods", lambda: ["spawn"])
+    cells = nbformat.read(CHAPTER, as_version=4).cells
+    cell = next(cell for cell in cells if "solution:portable" in cell.metadata.get("tags", []))
+    (tmp_path / "script.py").write_text(fence(cell).partition("\n")[2])
+    said = repr(check.portable(tmp_path / "script.py"))
+    assert said.endswith("Expected 17670: spawn printed it and ended with exit 0")
 
 
 def test_what_hides_behind_an_error_is_named(tmp_path, monkeypatch):

@@ -1,9 +1,15 @@
 """What chapter 08 asks of a choice of workers: wrong choices are refused, and the simulation's own errors
 excuse little."""
 
+import re
+
 import pytest
 
 from feedgpu.checks import check, loses, near_enough
+from feedgpu.predict import calibrate, simulate
+
+# The check tries 4 workers, however few CPUs there are.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 WAITING, FEW = "samples that wait for 8 ms", "12 samples that wait for 2 ms"
 
@@ -35,6 +41,17 @@ def test_no_workers_lose_where_samples_wait():
 def test_many_workers_lose_where_they_have_to_start():
     sentence = check.choose(lambda loader, step: 4).sentence
     assert sentence.startswith(f"✗ choose: {FEW}: you chose 4 workers") and "has to start" in sentence
+
+
+def test_a_good_choice_is_told_its_regret():
+    def by_simulation(loader, step):
+        parts = calibrate(loader)
+        rates = [simulate(parts, n, batches=len(loader), step=step).rate for n in range(5)]
+        return min(n for n in range(5) if rates[n] >= 0.95 * max(rates))
+
+    sentence = check.choose(by_simulation).sentence
+    assert sentence.startswith("✓ choose: each choice")
+    assert len(re.findall(r"≈ \d workers gave .*?/s, the best, ≈ \d, .*?/s, regret ≈ \d+ %", sentence)) == 3
 
 
 @pytest.mark.parametrize("strange", [5, -1, 2.0, None, "2", True])

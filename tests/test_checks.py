@@ -10,7 +10,7 @@ import torch
 
 import feedgpu.checks  # noqa: F401  puts the chapters' checks into `check`
 from feedgpu import verdicts
-from feedgpu.verdicts import check, exercise
+from feedgpu.verdicts import Right, check, exercise
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,10 @@ ANSWERS = {
 def test_a_verdict_never_raises(sentence, monkeypatch):
     monkeypatch.setattr(verdicts, "SECONDS", 0.2)
     assert repr(verdict(ANSWERS[sentence])).startswith(sentence)
+
+
+def test_what_was_measured_follows_the_tick():
+    assert repr(verdict(None, lambda answer: Right("It took 3 s"))) == "✓ six: twice three. It took 3 s"
 
 
 def test_what_comes_after_a_verdict_is_not_stopped(monkeypatch):

@@ -30,6 +30,7 @@ EXACT = {
     (13_000, 12_289_506, "bytes"): "you said 13,000 bytes, it is 12,289,506 bytes: off by 945×",
     (7, 7, "files"): "you said 7 files, it is 7 files: right",
     (2.0, torch.tensor(3), ""): "you said 2.00, it is 3: off by 1.5×",
+    (100, 104, "files"): "you said 100 files, it is 104 files: off by 4.0 %",
     (np.int64(10), np.float32(0.5), ""): "you said 10, it is 0.500: off by 20×",
     (0, 5, "files"): "you said 0 files, it is 5 files: off by 5",
     (5, 0, ""): "you said 5, it is 0: off by 5",
@@ -56,7 +57,7 @@ def test_a_guess_beside_what_was_counted(capsys, case):
 @pytest.mark.parametrize("guess", [2, 0, None, "much"], ids=str)
 @pytest.mark.parametrize("unit", ["ms", "samples/s", "MB/s", "%", "", "bytes"])
 def test_what_a_machine_decides_is_noise(capsys, guess, unit):
-    values = [0.000123, 0.07, 1, 3.0, 43.2, 945, 12_289_506.7, torch.tensor(0.5)]
+    values = [0.000123, 0.07, 1, 2.0, 2.05, 3.0, 43.2, 945, 12_289_506.7, torch.tensor(0.5)]
     seen = set()
     for value in values:
         text = said(capsys, guess, value, unit, exact=False)

@@ -58,6 +58,15 @@ def test_strips_compare(shown):
     assert shown[0][0].startswith("Waiting takes ") and shown[0][0].endswith("with 2 workers")
 
 
+def test_strips_say_what_a_loop_does_else(shown, monkeypatch):
+    drawn = []
+    show = plt.show
+    monkeypatch.setattr(plt, "show", lambda: (drawn.append(plt.gcf().legends[0]), show()))
+    both = {"the loop": loop(30, 0.02, 0.02), "the device": loop(30, 0.001, 0.02)}
+    pictures.strips(both, doing={"the loop": "held up"})
+    assert [text.get_text() for text in drawn[0].get_texts()] == ["held up", "waiting", "computing"]
+
+
 def test_shares_in_words():
     words = [pictures.in_words(share).partition(" the model")[0] for share in (0.11, 0.34, 0.48, 0.74, 0.99)]
     expected = ["A tenth", "A third", "Half", "Three quarters", "Almost all"]

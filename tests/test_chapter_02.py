@@ -1,0 +1,38 @@
+"""The exercise of chapter 02 refuses a validator that looks further than the partition."""
+
+import pytest
+
+from feedgpu.checks import check
+
+
+def validator(looks_at):
+    """A right answer, but for the labels that `looks_at(IDs, labels)` has it judge."""
+
+    def answer(partition, labels, files):
+        train, validation = set(partition["train"]), set(partition["validation"])
+        IDs = train | validation
+        return {
+            "both": train & validation,
+            "no label": IDs - labels.keys(),
+            "no file": {ID for ID in IDs if ID + ".pt" not in files},
+            "no class": {ID for ID in looks_at(IDs, labels) if type(labels[ID]) is not int or labels[ID] < 0},
+        }
+
+    return answer
+
+
+def test_the_labels_of_the_partition_are_enough():
+    verdict = repr(check.validator(validator(lambda IDs, labels: IDs & labels.keys())))
+    assert verdict.startswith("✓ validator: ")
+
+
+def test_a_label_outside_of_the_partition_is_no_fault():
+    verdict = repr(check.validator(validator(lambda IDs, labels: labels)))
+    assert verdict.startswith("✗ validator: you gave 'id-99' under \"no class\": its label is 'unknown', but")
+    assert "no partition names it" in verdict
+
+
+@pytest.mark.parametrize("ID", ["id-5", "id-15"])
+def test_a_label_inside_of_the_partition_is_looked_at(ID):
+    verdict = repr(check.validator(validator(lambda IDs, labels: IDs & labels.keys() - {ID})))
+    assert verdict.startswith(f"✗ validator: {ID}, in ") and 'is missing under "no class"' in verdict
