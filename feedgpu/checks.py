@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,16 @@ from feedgpu.workloads import Costly
 __all__ = ["check", "time_lines"]
 
 
+@contextmanager
+def told(what: str):
+    "Says `what` was asked of an answer that raises."
+    try:
+        yield
+    except Exception as error:
+        error.add_note(what)
+        raise
+
+
 # Chapter 00 · What can this machine show me?
 
 
@@ -40,12 +50,13 @@ def waiting_share(answer):
         ([0.5, 0.25], [0.75, 1.5], 0.25),
         ([], [], 0),
     ):
-        given = answer(list(waiting), list(computing))
+        asked = f"waiting {waiting} and computing {computing}"
+        with told(f"for {asked}"):
+            given = answer(list(waiting), list(computing))
         if not isinstance(given, (int, float)) or abs(given - expected) > 1e-9:
             why = "the whole is waiting and computing together" if waiting else "no time at all was spent"
             if isinstance(given, (int, float)) and abs(given - 100 * expected) < 1e-9:
                 why = "yours is in percent, a share goes from 0 to 1"
-            asked = f"waiting {waiting} and computing {computing}"
             return f"expected {expected} for {asked}, you gave {short(given)}: {why}"
 
 
@@ -117,7 +128,10 @@ def validator(answer):
         labels["id-99"] = "unknown"
         labels = {ID: y for ID, y in labels.items() if ID not in planted.get("no label", [])}
         files = [f"{ID}.pt" for ID in [*sides, "id-98"] if ID not in planted.get("no file", [])]
-        given = answer(copy.deepcopy(partition), dict(labels), [*files, "labels.json", "partition.json"])
+        with told(
+            f"with these faults planted: {planted}" if planted else f"and one label is {labels['id-99']!r}"
+        ):
+            given = answer(copy.deepcopy(partition), dict(labels), [*files, "labels.json", "partition.json"])
         if not isinstance(given, dict):
             return f'expected a dictionary {{"both": IDs, "no label": IDs, …}}, you gave {short(given)}'
         for kind in all_at_once:

@@ -46,12 +46,13 @@ def measured(what: str, value, exact: bool = False):
 def scores():
     """Prints the predictions of this kernel as a table.
 
-    A choice that the machine decided is left out: its own cell has said it, and here it would not compare.
+    Of a choice that the machine decided only the guess is shown: its own cell has said the rest, and here it
+    would not compare.
     """
-    done = [kept for kept in predictions.values() if "measured" in kept and not is_machines_choice(kept)]
+    done = [kept for kept in predictions.values() if "measured" in kept]
     rows = [("prediction", "you said", "it is", "off by")]
     for kept in done:
-        told = shown(kept, "measured")
+        told = "said in its cell" if is_machines_choice(kept) else shown(kept, "measured")
         guess = "no guess" if kept["guess"] is None else shown(kept, "guess")
         off = miss(kept).removeprefix("off by ")
         # Behind a number of unknown width, only another number stays where it is in all runs.
@@ -175,8 +176,10 @@ def miss(kept: dict) -> str:
     sign = "" if kept["exact"] else "≈ "
     if guess is None:
         return ""
-    if isinstance(value, str) or (kept["exact"] and guess == value):
-        return "right" if str(guess).casefold() == str(value).casefold() else "not right"
+    if guess == value and kept["exact"]:
+        return "right"
+    if isinstance(value, str):
+        return "right" if str(guess).casefold() == value.casefold() else "not right"
     if not is_number(guess) or not is_number(value):
         return "not a number to compare"
     if unit == "%":  # 1 % for 2 % is a good guess, 50 % for 100 % is not

@@ -87,6 +87,7 @@ def judged(judge, answer, seconds: float) -> str:
 def raised(error: BaseException) -> str:
     "What an answer raised, and the line of the reader's own cell where it did."
     said = f"{type(error).__name__}: {error}".removesuffix(": ")
+    said = ", ".join([said, *getattr(error, "__notes__", [])])
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if "ipykernel_" in frame.filename]
     if own:
         return f"line {own[-1].lineno} of your cell, `{own[-1].line}`, raised {said}"

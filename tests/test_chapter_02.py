@@ -36,3 +36,17 @@ def test_a_label_outside_of_the_partition_is_no_fault():
 def test_a_label_inside_of_the_partition_is_looked_at(ID):
     verdict = repr(check.validator(validator(lambda IDs, labels: IDs & labels.keys() - {ID})))
     assert verdict.startswith(f"✗ validator: {ID}, in ") and 'is missing under "no class"' in verdict
+
+
+def test_an_answer_that_raises_is_told_the_labels():
+    def answer(partition, labels, files):
+        wrong = validator(lambda IDs, labels: IDs & labels.keys())(partition, labels, files)
+        return wrong | {"no class": {ID for ID in labels if ID != "id-99" and labels[ID] < 0}}
+
+    verdict = repr(check.validator(answer))
+    assert verdict.startswith("✗ validator: your answer led to TypeError") and "'id-5': '2'" in verdict
+
+
+def test_an_answer_that_stumbles_over_a_label_outside_is_told_that_label():
+    verdict = repr(check.validator(lambda partition, labels, files: {"no class": min(labels.values())}))
+    assert verdict.endswith("and one label is 'unknown'")
