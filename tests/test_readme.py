@@ -30,9 +30,9 @@ def run(command: list, folder: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path):
-    "An empty folder beside copies of the two files that an engineer copies"
-    for name in ("my_classes.py", "pytorch_script.py"):
-        shutil.copy(ROOT / name, tmp_path)
+    "An empty folder beside copies of the files that an engineer copies"
+    for file in (ROOT / "pytorch_script.py", *ROOT.glob("my_*.py")):
+        shutil.copy(file, tmp_path)
     return tmp_path
 
 
