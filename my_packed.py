@@ -15,6 +15,8 @@ Needs torch, numpy and the standard library.
 import json
 import mmap
 import os
+import weakref
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import prod
@@ -125,6 +127,7 @@ class Pack:
         self.folder = Path(root) / "packed"
         manifest = read_manifest(root)
         self.dtype, self.samples = getattr(torch, manifest["dtype"]), manifest["samples"]
+        self.stored = stored_as(self.dtype)
         mapped = self._load("samples.npy", mmap_mode="r")
         self.values, self.start = numpy.asarray(mapped), mapped.offset
         self.offsets = self.shapes = None
@@ -136,6 +139,7 @@ class Pack:
             mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not the 128 KB behind it
         self.file = open(self.folder / "samples.npy", "rb")
         self.waited = True
+        self.free = deque(maxlen=24)  # blocks of memory to be used again
 
     def _load(self, name: str, **how) -> numpy.ndarray:
         try:
@@ -145,7 +149,7 @@ class Pack:
 
     def _fits(self, shape: list[int] | None) -> bool:
         "Whether the arrays belong together: a row beyond their end would end the process"
-        if self.values.dtype != torch.empty(0, dtype=stored_as(self.dtype)).numpy().dtype:
+        if self.values.dtype != torch.empty(0, dtype=self.stored).numpy().dtype:
             return False
         if shape is not None:
             return self.values.shape == (self.samples, *shape)
@@ -171,14 +175,28 @@ class Pack:
         if self.waited:
             self._ask_for(rows)
         if self.offsets is None:
-            X = empty((len(rows), *self.values.shape[1:]), stored_as(self.dtype), shared)
+            shape = (len(rows), *self.values.shape[1:])
+            in_worker = shared and prod(shape) and get_worker_info()
+            X = shared_memory(shape, self.stored) if in_worker else torch.from_numpy(self._recycled(shape))
             # In the calling thread alone and without Python's lock. Clipping is never needed, and faster.
             numpy.take(self.values, rows, 0, out=X.numpy(), mode="clip")
-            X = X.view(self.dtype)
+            X = X if self.stored == self.dtype else X.view(self.dtype)
         else:
             X = [torch.from_numpy(self._run(row).copy()).view(self.dtype) for row in rows.tolist()]
         self.waited = disk_reads() > before
         return X
+
+    def _recycled(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Memory of a batch that nobody holds any more, if there is some: fresh memory is cleared by the system
+        first, which takes as long as the gathering."""
+        size = prod(shape) * self.values.itemsize
+        block = self.free.pop() if self.free else None
+        if block is None or len(block) < size:
+            block = numpy.empty(size, numpy.uint8)
+        out = block[:size].view(self.values.dtype).reshape(shape)
+        # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
+        weakref.finalize(out, self.free.append, block).atexit = False
+        return out
 
     def _run(self, row: int) -> numpy.ndarray:
         return self.values[self.offsets[row] : self.offsets[row + 1]].reshape(self.shapes[row])
@@ -297,10 +315,9 @@ def compact(numbers: numpy.ndarray) -> numpy.ndarray:
     return numbers
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype, shared: bool) -> torch.Tensor:
-    if not (shared and get_worker_info() and prod(shape)):
-        return torch.empty(shape, dtype=dtype)
-    one = torch.empty(0, dtype=dtype)  # as default_collate makes its tensors in a worker
+def shared_memory(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    "As default_collate makes its tensors in a worker"
+    one = torch.empty(0, dtype=dtype)
     return one.new(one._typed_storage()._new_shared(prod(shape))).resize_(shape)
 
 

@@ -304,3 +304,30 @@ def test_IDs_and_labels_that_do_not_fit(packed):
         PackedDataset(["id-1"], {"id-1": "cat"}, root)
     with pytest.raises(DatasetError, match="not in the pack: '../id-1'"):
         PackedDataset(["../id-1"], {"../id-1": 0}, root)
+
+
+def test_memory_is_used_again(packed):
+    _, rows = both(*packed(training=40))
+    addresses = {X.data_ptr() for X, _ in DataLoader(rows, 4)}
+    assert len(addresses) <= 3
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda X: X,
+        lambda X: X[1:, 0],
+        lambda X: X.numpy(),
+        lambda X: X.view(torch.int32)[2],
+        lambda X: X.detach(),
+    ],
+    ids=["batch", "view", "array", "other type", "alias"],
+)
+def test_memory_that_somebody_holds_is_not_used_again(packed, hold):
+    _, rows = both(*packed(training=40))
+    held = [hold(X) for X, _ in DataLoader(rows, 4)]
+    copies = [torch.as_tensor(one).clone() for one in held]
+    for _ in range(3):
+        for X, _ in DataLoader(rows, 4):
+            X.fill_(7)
+    assert all(torch.equal(torch.as_tensor(one), copy) for one, copy in zip(held, copies, strict=True))
