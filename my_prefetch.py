@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader
 
 PIECE = 1 << 20  # bytes that are handed over at once, if a batch is smaller: handing over has its price
-AHEAD = 3  # pieces that the thread is asked for before the first is there
+AHEAD = 2  # pieces that the thread is asked for before the first is there
 OF_WORKERS = {
     *("num_workers", "persistent_workers", "prefetch_factor", "worker_init_fn", "timeout", "pin_memory"),
     *("multiprocessing_context", "pin_memory_device", "in_order"),

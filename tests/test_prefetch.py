@@ -152,8 +152,8 @@ def test_small_batches_are_handed_over_in_pieces(monkeypatch):
     for _ in range(4):
         next(iterator)
     time.sleep(0.2)
-    # Three batches, one by one, and then in fives
-    assert len(numbers.asked) == 10 * (3 + 5 * 3)
+    # The first ones, whose size nobody knew, one by one; then in fives
+    assert len(numbers.asked) == 10 * (my_prefetch.AHEAD + 5 * my_prefetch.AHEAD)
     iterator.close()
 
 
