@@ -62,6 +62,15 @@ def test_your_own_data(folder):
     assert "Validation accuracy" in out
 
 
+def test_packed_data(folder, dataset):
+    dataset(folder="my_data")
+    for line in block("## Packed data").splitlines():
+        out = run([sys.executable, *shlex.split(line)[1:]], folder)
+    assert "Validation accuracy" in out
+    code = block("In a script of your own, two words")
+    run([sys.executable, "-c", code + "\nassert sum(len(X) for X, y in training_generator) == 12"], folder)
+
+
 def test_another_format(folder, dataset):
     root, partition, labels = dataset(folder="my_data")
     for file in root.glob("*.pt"):
