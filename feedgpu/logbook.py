@@ -44,7 +44,7 @@ def measured(what: str, value, exact: bool = False):
 
 
 def scores():
-    """Prints the predictions of this kernel as a table, and the factor within which half of them lie.
+    """Prints the predictions of this kernel as a table.
 
     A choice that the machine decided is left out: its own cell has said it, and here it would not compare.
     """
@@ -59,11 +59,6 @@ def scores():
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for what, guess, told, off in rows:
         print(f"{what:{widths[0]}}   {guess:{widths[1]}}   {told:18}   {off}".rstrip())
-    numbers = [kept for kept in done if factor(kept)]
-    if len(numbers) > 1:
-        sign = "" if all(kept["exact"] for kept in numbers) else "≈ "
-        within = times(median(map(factor, numbers)))
-        print(f"Half of the {len(numbers)} guesses that can be off by a factor are within {sign}{within}.")
 
 
 def calibration():
@@ -180,8 +175,8 @@ def miss(kept: dict) -> str:
     sign = "" if kept["exact"] else "≈ "
     if guess is None:
         return ""
-    if guess == value and kept["exact"] or isinstance(value, str):
-        return "right" if guess == value else "not right"
+    if isinstance(value, str) or (kept["exact"] and guess == value):
+        return "right" if str(guess).casefold() == str(value).casefold() else "not right"
     if not is_number(guess) or not is_number(value):
         return "not a number to compare"
     if unit == "%":  # 1 % for 2 % is a good guess, 50 % for 100 % is not

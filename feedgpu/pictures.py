@@ -226,13 +226,22 @@ def dots(values: dict, unit: str, title: str, log: bool = False):
 
 
 def lines(x, ys: dict, xlabel: str, ylabel: str, title: str):
-    "Draws a line for each of {label: values at x}."
+    "Draws a line for each of {label: values at x}; values that are Spreads get bars, and an axis from 0."
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 2.8))
+        floor = None
         for i, (label, y) in enumerate(ys.items()):
             colour = COLOURS.get(label, OTHERS[i % len(OTHERS)])
-            axes.plot(x, y, "-" + "osD^v"[i % 5], color=colour, markersize=4, label=label)
+            style = {"color": colour, "markersize": 4, "label": label}
+            if all(hasattr(one, "high") for one in y):
+                middle = [one.median for one in y]
+                reach = [one.median - one.low for one in y], [one.high - one.median for one in y]
+                axes.errorbar(x, middle, reach, fmt="-" + "osD^v"[i % 5], capsize=3, **style)
+                floor = 0
+            else:
+                axes.plot(x, y, "-" + "osD^v"[i % 5], **style)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        axes.set_ylim(bottom=floor)
         if all(isinstance(at, int) for at in x):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="0.9")

@@ -49,7 +49,7 @@ def stored(tmp_path_factory):
     notebook.cells[8].metadata.tags = ["solution:total"]
     path = tmp_path_factory.mktemp("stored") / "net.ipynb"
     nbformat.write(notebook, path)
-    assert run_notebooks.run(path, check=False, pictures=False)
+    assert run_notebooks.run(path, check=False)
     return nbformat.read(path, as_version=4)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from feedgpu import pictures
+from feedgpu.measure import Spread
 
 
 @pytest.fixture
@@ -82,11 +83,12 @@ def test_visited_counts(shown):
 def test_the_others(shown):
     pictures.bars({"reading": 1.5, "else": 12_289_506}, "bytes", "bars", log=True)
     pictures.lines([0, 1, 2], {"fork": [1, 2, 3], "spawn": [3, 2, 1]}, "workers", "samples/s", "lines")
+    pictures.lines([0, 1], {"fork": [1, 2], "spawn": [Spread(3, 2, 4)] * 2}, "workers", "samples/s", "bars")
     pictures.grid_of_samples(torch.rand(12, 1, 8, 8), list("abcdefghijkl"))
     pictures.grid_of_samples([torch.zeros(3, 9, 8, dtype=torch.uint8), torch.ones(9, 8)])
     pictures.timeline([(7.0, 7.5), (7.1, 9)], [0, 1], ["a", "b"], [7.6, 9.1], "it came", "timeline")
     pictures.calibration([1.0, 20], [3, 1e6], "calibration")
-    assert [title for title, _ in shown] == ["bars", "lines", "", "", "timeline", "calibration"]
+    assert [title for title, _ in shown] == ["bars", "lines", "bars", "", "", "timeline", "calibration"]
     assert plt.get_fignums() == []
 
 

@@ -22,7 +22,7 @@ def first_run(tmp_path_factory):
     cells[-1].metadata.tags = ["raises-exception"]
     path = tmp_path_factory.mktemp("first_run") / "noisy.ipynb"
     nbformat.write(new_notebook(cells=cells), path)
-    assert run(path, check=False, pictures=False)
+    assert run(path, check=False)
     return path.read_bytes()
 
 
@@ -49,32 +49,32 @@ def outputs(path):
 
 def test_a_second_run_changes_no_byte(stored):
     before = stored.read_bytes()
-    assert run(stored, check=False, pictures=False)
+    assert run(stored, check=False)
     assert stored.read_bytes() == before
-    assert run(stored, check=True, pictures=False)
+    assert run(stored, check=True)
 
 
-def test_an_edit_above_renews_the_picture_and_keeps_noise(stored):
+def test_an_edit_above_renews_everything_so_that_numbers_and_pictures_are_of_one_run(stored):
     before = outputs(stored)
     edit(stored, 0, "repeats = 3", "repeats = 6 // 2")
-    assert not run(stored, check=True, pictures=False)
-    assert run(stored, check=False, pictures=False)
+    assert not run(stored, check=True)
+    assert run(stored, check=False)
     after = outputs(stored)
-    assert after[1] == before[1]
+    assert after[1] != before[1] and after[1][0].text.startswith("3 repeats took")
     assert after[2] != before[2]
 
 
 def test_a_real_change_of_text_is_stored(stored):
     edit(stored, 0, "repeats = 3", "repeats = 4")
-    assert not run(stored, check=True, pictures=False)
-    assert run(stored, check=False, pictures=False)
+    assert not run(stored, check=True)
+    assert run(stored, check=False)
     assert outputs(stored)[1][0].text.startswith("4 repeats took")
 
 
-def test_pictures_are_stored_anew_when_asked(stored):
+def test_everything_is_stored_anew_when_asked(stored):
     before = outputs(stored)
-    assert run(stored, check=False, pictures=True)
-    assert outputs(stored)[2] != before[2]
+    assert run(stored, check=False, anew=True)
+    assert outputs(stored)[1] != before[1] and outputs(stored)[2] != before[2]
 
 
 def test_nothing_of_this_machine_is_stored(stored):
@@ -88,6 +88,6 @@ def test_nothing_of_this_machine_is_stored(stored):
 def test_a_failing_notebook_is_not_stored(stored, capsys):
     edit(stored, 0, "repeats = 3", "repeats = 3 / 0")
     before = stored.read_bytes()
-    assert not run(stored, check=False, pictures=False)
+    assert not run(stored, check=False)
     assert stored.read_bytes() == before
     assert "ZeroDivisionError" in capsys.readouterr().out

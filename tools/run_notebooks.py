@@ -1,13 +1,14 @@
 """Run the notebooks and store what they show: python3 tools/run_notebooks.py [NOTEBOOK ...]
 
-Without names, all notebooks under notebooks/ are run. A cell keeps its stored output, byte for
-byte, where the new one says the same: the text is equal once the noise of tests/nbval_sanitize.cfg
-is removed. So a second run changes nothing, and a diff shows real changes only.
+Without names, all notebooks under notebooks/ are run. A notebook keeps what is stored, byte for byte,
+where all its cells say the same: the text is equal once the noise of tests/nbval_sanitize.cfg is
+removed. So a second run changes nothing. If a cell says something else, all are stored from the new
+run, because numbers, sentences and pictures that are measured belong to one run.
 
 Pictures cannot be compared: a picture drawn from timings is new at every run. Their
 cell is marked in its metadata with a hash, "made_by", of its code and of all code above. The stored
-picture stays while that code and the text beside it stay as they were. What the hash does not see
-is a change in an imported module: --pictures stores every picture anew.
+picture is up to date while that code stays as it was. What the hash does not see is a change in an
+imported module: --anew stores everything from the new run.
 
 A widget is dead without its kernel: it is left out of what is stored.
 
@@ -144,7 +145,7 @@ def clean(notebook):
                 output.traceback = [f"{output.ename}: {output.evalue}"]
 
 
-def run(path, check, pictures):
+def run(path, check, anew=False):
     """Run one notebook and store it, or only check it. Returns whether all is well."""
     start = time.perf_counter()
     stored = nbformat.read(path, as_version=4)
@@ -155,9 +156,9 @@ def run(path, check, pictures):
         return False
 
     stale = outdated(stored, fresh)
-    for index, new in enumerate(code_cells(fresh)):
-        if index not in stale and not (pictures and has_uncompared_output(new)):
-            new.outputs = code_cells(stored)[index].outputs
+    if not (stale or anew):
+        for old, new in zip(code_cells(stored), code_cells(fresh), strict=True):
+            new.outputs = old.outputs
     if not check:
         clean(fresh)
         nbformat.write(fresh, path)
@@ -178,13 +179,13 @@ def main():
     )
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
-    parser.add_argument("--pictures", action="store_true", help="store every picture anew")
+    parser.add_argument("--anew", action="store_true", help="store what this run shows in any case")
     args = parser.parse_args()
 
     paths = args.notebooks or all_notebooks()
     with tempfile.TemporaryDirectory() as folder:
         isolate_kernels(folder)
-        results = [run(path, args.check, args.pictures) for path in paths]
+        results = [run(path, args.check, args.anew) for path in paths]
     return 0 if all(results) else 1
 
 
