@@ -139,7 +139,7 @@ class Pack:
             mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not the 128 KB behind it
         self.file = open(self.folder / "samples.npy", "rb")
         self.waited = True
-        self.free = deque(maxlen=24)  # blocks of memory to be used again
+        self.free = deque(maxlen=16)  # blocks of memory to be used again, each of one batch
 
     def _load(self, name: str, **how) -> numpy.ndarray:
         try:
@@ -187,13 +187,15 @@ class Pack:
         return X
 
     def _recycled(self, shape: tuple[int, ...]) -> numpy.ndarray:
-        """Memory of a batch that nobody holds any more, if there is some: fresh memory is cleared by the system
-        first, which takes as long as the gathering."""
+        """The memory of a batch that nobody holds any more, if there is one: fresh memory is first cleared by
+        the system, which takes as long as the gathering."""
         size = prod(shape) * self.values.itemsize
-        block = self.free.pop() if self.free else None
-        if block is None or len(block) < size:
+        block = None
+        with suppress(IndexError):
+            block = self.free.pop()
+        if block is None or len(block) != size:
             block = numpy.empty(size, numpy.uint8)
-        out = block[:size].view(self.values.dtype).reshape(shape)
+        out = block.view(self.values.dtype).reshape(shape)
         # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
         weakref.finalize(out, self.free.append, block).atexit = False
         return out
@@ -206,7 +208,7 @@ class Pack:
             return
         size = self.values.strides[0]  # bytes from one row, or value, to the next
         if self.offsets is None:
-            begins, lengths = rows * size, numpy.full(len(rows), size)
+            begins, lengths = rows.astype(numpy.int64) * size, numpy.full(len(rows), size)
         else:
             begins, lengths = self.offsets[rows] * size, numpy.diff(self.offsets)[rows] * size
         for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True):

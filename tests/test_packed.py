@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from feedgpu.pack import pack
+from feedgpu.pack import header, pack
 from my_classes import Dataset, DatasetError, PackedDataset, load_notation
 from my_packed import Pack
 
@@ -221,6 +221,35 @@ def test_a_batch_that_waited_makes_the_next_one_ask_in_advance(packed, monkeypat
     start = (root / "packed/samples.npy").stat().st_size - 16 * size
     # The first time nobody knows; then after a batch that waited
     assert asked == [(start + row * size, size) for row in (3, 1, 7, 0)]
+
+
+def test_a_file_of_more_than_2_GiB(tmp_path, monkeypatch):
+    "Its rows are numbered in 32 bits, its bytes are not. The file has a hole where nothing was written."
+    rows, size = 20_000, 150_528
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    head = header(torch.uint8, (rows, size))
+    with open(folder / "samples.npy", "wb") as stream:
+        stream.write(head)
+        stream.truncate(len(head) + rows * size)
+        stream.seek(-size, os.SEEK_END)
+        stream.write(bytes([7]) * size)
+    numpy.save(folder / "labels.npy", numpy.zeros(rows, numpy.int64))
+    numpy.save(folder / "IDs.npy", numpy.array([b"%d" % row for row in range(rows)]))
+    files = {file.name: file.stat().st_size for file in folder.iterdir()}
+    manifest = {
+        "version": 1,
+        "samples": rows,
+        "dtype": "uint8",
+        "shape": [size],
+        "files": files,
+        "digest": "",
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *how: asked.append(how[1]), raising=False)
+    last = PackedDataset(["19999"], {"19999": 0}, tmp_path)
+    assert (last[0][0] == 7).all() and asked[-1] == len(head) + (rows - 1) * size
 
 
 # What is wrong
