@@ -1,4 +1,4 @@
-"""The classes that feed a model from a folder of files. Copy this file into your project.
+"""The classes that feed a model from a folder of files. Copy this file and those beside it named my_*.py.
 
 The notation is that of Afshine and Shervine Amidi's article: an ID is a string, the sample with that ID is
 the file `data/<ID>.pt`, `partition` maps "train" and "validation" to lists of IDs, `labels` maps every ID
@@ -8,18 +8,20 @@ to its class.
     training_set = Dataset(partition["train"], labels)
     training_generator = torch.utils.data.DataLoader(training_set, batch_size=64, num_workers=2)
 
-Needs torch, numpy and the standard library, nothing else.
+and, once `python3 -m feedgpu.prepare pack` has packed the folder,
+
+    training_set = PackedDataset(partition["train"], labels)
+    training_generator = PrefetchLoader(training_set, batch_size=64)
+
+Needs torch, numpy and the standard library, nothing else. my_notation.py reads and checks the notation,
+my_packed.py and my_prefetch.py have the two classes for packed data; import them all from here.
 """
 
 import hashlib
-import json
 import os
-import re
 import signal
 import threading
 import time
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -28,47 +30,47 @@ from pathlib import Path
 import numpy.random  # noqa: F401  every worker seeds it: imported here once, not in each of them
 import torch
 
-# Of a file that is no sample: read_tensor says so in words.
-warnings.filterwarnings("ignore", "Detected pickle protocol")
+from my_notation import (
+    LEADS_OUT,
+    DatasetError,
+    describe,
+    file_of,
+    find_faults,
+    is_class,
+    load_notation,
+    read_notation,
+    read_tensor,
+    reason,
+    sentence,
+    without_file,
+)
+from my_packed import PackedDataset
+from my_prefetch import PrefetchLoader
 
-
-class DatasetError(Exception):
-    """What is wrong with a dataset: one sentence that names the ID and the file.
-
-    A DataLoader raises a worker's error again with the worker's whole traceback as its message. Only the
-    sentence at its end is kept, so that the words are the same whatever the number of workers.
-    """
-
-    def __init__(self, message: str):
-        super().__init__(message.rpartition("DatasetError: ")[2].strip())
-
-
-LEADS_OUT = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")  # of the folder, on any system
-
-
-def file_of(ID: str, root="data", suffix=".pt") -> Path:
-    """The file of a sample, `root/<ID>suffix`. Raises DatasetError for an ID that leads out of `root`."""
-    if not isinstance(ID, str) or LEADS_OUT.search(ID):
-        raise DatasetError(f"{ID!r} is no ID: an ID is a string that names a file inside {root}, without ..")
-    return Path(root) / (ID + suffix)
-
-
-def read_tensor(file: Path) -> torch.Tensor:
-    """The tensor that torch.save wrote to `file`, on the CPU. Code that the file asks for is refused.
-
-    Raises OSError if the file cannot be opened, ValueError in plain words if it holds anything else.
-    """
-    try:
-        X = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
-        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise ValueError(f"it asks to run {asked[1]}, which is refused: save a plain tensor") from error
-        raise ValueError("it is empty, cut short or not written by torch.save") from error
-    if not isinstance(X, torch.Tensor):
-        raise ValueError(f"it holds a {type(X).__name__}, not a tensor")
-    return X
+__all__ = [
+    "LEADS_OUT",
+    "Dataset",
+    "DatasetError",
+    "EpochSampler",
+    "Meter",
+    "PackedDataset",
+    "PrefetchLoader",
+    "available_cpus",
+    "cgroup_quota",
+    "ctrl_c_deferred",
+    "describe",
+    "file_of",
+    "find_faults",
+    "hashed_seed",
+    "is_class",
+    "load_notation",
+    "read_notation",
+    "read_tensor",
+    "reason",
+    "save_whole",
+    "sentence",
+    "without_file",
+]
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -251,72 +253,6 @@ def ctrl_c_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def load_notation(root="data", suffix=".pt") -> tuple[dict, dict]:
-    """`(partition, labels)` of the dataset in the folder `root`, from its partition.json and labels.json.
-
-    Raises DatasetError, one sentence, if one of them is missing or is not of the form {"train": [ID, ...],
-    "validation": [ID, ...]} and {ID: label, ...}, or for the first of `find_faults`. Reads no sample.
-    """
-    partition, labels = read_notation(root)
-    for what, IDs in find_faults(partition, labels, root, suffix):
-        raise DatasetError(f"{root}: {sentence(what, IDs)}")
-    return partition, labels
-
-
-def read_notation(root="data") -> tuple[dict, dict]:
-    "`load_notation` without the check of what the two files say"
-    root = Path(root)
-    if not (root / "partition.json").exists():
-        raise DatasetError(f"there is no dataset in {root}: it has no partition.json")
-    found = []
-    for file in (root / "partition.json", root / "labels.json"):
-        try:
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DatasetError(f"{file} cannot be read: {reason(error)}") from error
-        if not isinstance(found[-1], dict):
-            raise DatasetError(f"{file} holds a {type(found[-1]).__name__}, where a JSON object is needed")
-    partition, labels = found
-    for name in {"train", "validation", *partition}:
-        if not isinstance(partition.get(name), list):
-            raise DatasetError(f"{root / 'partition.json'} needs a list of IDs under {name!r}")
-    return partition, labels
-
-
-def find_faults(partition: dict, labels: dict, root="data", suffix=".pt") -> list[tuple[str, list]]:
-    """What is wrong with a dataset, as far as that shows without reading a sample.
-
-    Returns `(what, IDs)` for each kind of fault, an empty list if there is none; `sentence` puts one into
-    words. Lists each folder that the IDs name once, and opens no file: 100,000 IDs take less than a second.
-    """
-    counts = [Counter(ID for ID in IDs if isinstance(ID, str)) for IDs in partition.values()]
-    homes = Counter(ID for count in counts for ID in count)
-    inside = [ID for ID in homes if not LEADS_OUT.search(ID)]
-    faults = {
-        "of another type than a string": [
-            ID for IDs in partition.values() for ID in IDs if not isinstance(ID, str)
-        ],
-        "absolute or leading out of the folder": [ID for ID in homes if LEADS_OUT.search(ID)],
-        "more than once in one partition": [ID for count in counts for ID in count if count[ID] > 1],
-        "in more than one partition": [ID for ID in homes if homes[ID] > 1],
-        "without a label": [ID for ID in inside if ID not in labels],
-        "with a label that is not an integer of at least 0": [
-            ID for ID in inside if not is_class(labels.get(ID, 0))
-        ],
-        f"without a file {Path(root) / '<ID>'}{suffix}": without_file(inside, root, suffix),
-    }
-    empty = [(f"partition {name!r} is empty", []) for name in partition if not partition[name]]
-    return empty + [(what, IDs) for what, IDs in faults.items() if IDs]
-
-
-def sentence(what: str, IDs: list) -> str:
-    "One fault that `find_faults` found, in words: how many IDs and the first five of them"
-    if not IDs:
-        return what
-    shown = ", ".join(repr(ID) for ID in IDs[:5]) + (f" and {len(IDs) - 5:,} more" if len(IDs) > 5 else "")
-    return f"{len(IDs):,} ID{'s' if len(IDs) > 1 else ''} {what}: {shown}"
-
-
 def save_whole(content, file: Path):
     """torch.save, whole or not at all: whoever is killed while writing leaves the file that was there."""
     unfinished = file.with_name(file.name + ".unfinished")
@@ -328,39 +264,6 @@ def save_whole(content, file: Path):
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def without_file(IDs: list[str], root, suffix: str) -> list[str]:
-    "Those of the IDs whose file is not there; each folder is listed once"
-    folders = {}
-    for ID in IDs:
-        folder, _, name = ID.rpartition("/")
-        folders.setdefault(folder, []).append((name + suffix, ID))
-    absent = []
-    for folder, files in folders.items():
-        try:
-            there = set(os.listdir(Path(root) / folder))
-        except OSError:
-            there = set()
-        absent += [ID for file, ID in files if file not in there]
-    return absent
-
-
-def is_class(label) -> bool:
-    return isinstance(label, int) and not isinstance(label, bool) and label >= 0
-
-
-def describe(X: torch.Tensor) -> str:
-    "Its dtype and shape in words: 'uint8 of shape 3×224×224'"
-    return f"{str(X.dtype).removeprefix('torch.')} of shape {'×'.join(map(str, X.shape)) or '()'}"
-
-
-def reason(error: Exception) -> str:
-    "Why something could not be read, in a few words"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    text = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    return text if type(error) is ValueError else f"{text or 'no reason given'} ({type(error).__name__})"
 
 
 def hashed_seed(*parts) -> int:

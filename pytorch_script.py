@@ -2,11 +2,11 @@
 
     python3 pytorch_script.py                            # handwritten digits, written into data/ at first
     python3 pytorch_script.py --data my_data             # your own, in the layout of data/README.md
-    python3 pytorch_script.py --num-workers 0            # read in this process: is that slower, or faster?
+    python3 pytorch_script.py --packed                   # what `python3 -m feedgpu.prepare pack` made of it
     python3 pytorch_script.py --resume --max-epochs 20   # go on where the last run stopped
 
 The script of Afshine and Shervine Amidi's article, with a model in place of its [...]. To make it yours,
-copy it with my_classes.py and change Net and the paragraphs "Datasets" and "Model".
+copy it with the my_*.py beside it and change Net and the paragraphs "Datasets" and "Model".
 """
 
 import argparse
@@ -25,14 +25,15 @@ from torch import nn
 from tqdm import tqdm
 
 from my_classes import Dataset, DatasetError, EpochSampler, Meter, available_cpus, load_notation, save_whole
+from my_packed import PackedDataset
+from my_prefetch import PrefetchLoader
 
 HERE = Path(__file__).parent
 SETTINGS = {"batch_size": 64, "learning_rate": 0.003, "seed": 0}  # a resumed run keeps those it began with
 
 
 class Net(nn.Module):
-    """Three convolutions and a linear layer. Takes N×channels×H×W, 8×8 or larger, uint8 (scaled by 255) or
-    floats; gives N×classes scores, float32."""
+    "From N×channels×H×W, 8×8 or larger, uint8 (scaled by 255) or floats, to N×classes scores, float32"
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
@@ -53,9 +54,8 @@ def main(args):
     torch.backends.cudnn.benchmark = True  # every batch has one size: let cuDNN look for its fastest kernels
 
     # Parameters
-    if args.num_workers is None:
-        args.num_workers = min(6, available_cpus())
-    print(f"Device {args.device}, {args.num_workers} workers; this process has {available_cpus()} CPUs.")
+    workers = 0 if args.packed else args.num_workers
+    print(f"Device {args.device}, {workers} workers; this process has {available_cpus()} CPUs.")
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than CPUs: just said
     start = load_checkpoint(args.checkpoint) if args.resume else {}
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
@@ -67,6 +67,9 @@ def main(args):
         "pin_memory": use_cuda,
         "generator": torch.Generator(),  # of the workers' seeds; without it they come from the model's
     }
+    make_set, make_generator = Dataset, torch.utils.data.DataLoader
+    if args.packed:
+        make_set, make_generator, params["device"] = PackedDataset, PrefetchLoader, args.device
 
     # Datasets
     if args.data is None:
@@ -77,21 +80,19 @@ def main(args):
 
                 print(f"No dataset in {args.data} yet: writing scikit-learn's handwritten digits.")
                 write(digits(), args.data)
-    partition, labels = load_notation(args.data)
-    training_set = Dataset(partition["train"], labels, args.data)
-    validation_set = Dataset(partition["validation"], labels, args.data)
+    partition, labels = load_notation(args.data, None if args.packed else ".pt")
+    training_set = make_set(partition["train"], labels, args.data)
+    validation_set = make_set(partition["validation"], labels, args.data)
     X, _ = training_set[0]
     if X.dim() != 3 or min(X.shape[1:]) < 8 or not (X.dtype == torch.uint8 or X.is_floating_point()):
         found = f"sample {partition['train'][0]!r} is {X.dtype} of shape {tuple(X.shape)}"
-        raise DatasetError(
-            f"{found}: Net takes uint8 or floats of shape channels×height×width, 8×8 or larger"
-        )
+        raise DatasetError(f"{found}: Net takes uint8 or floats of channels×height×width, 8×8 or larger")
     training_set.like = validation_set.like = partition["train"][0], X
 
     # Generators
     training_sampler = EpochSampler(len(training_set), settings["seed"])
-    training_generator = torch.utils.data.DataLoader(training_set, sampler=training_sampler, **params)
-    validation_generator = torch.utils.data.DataLoader(validation_set, **params)
+    training_generator = make_generator(training_set, sampler=training_sampler, **params)
+    validation_generator = make_generator(validation_set, **params)
 
     # Model
     torch.manual_seed(settings["seed"])
@@ -160,14 +161,12 @@ def main(args):
     print(f"Validation accuracy {accuracies[-1]:.1%} in the last epoch, {max(accuracies):.1%} at best.")
     if run := history[first_epoch:]:
         share = sum(past["waiting"] for past in run) / sum(past["seconds"] for past in run)
-        waited = f"The model waited for data in {share:.0%} of the training time"
-        print(f"{waited}: {advice(share, args.num_workers)}")
+        print(f"The model waited for data in {share:.0%} of the training time: {advice(share, args)}")
     print(f"Checkpoint: {args.checkpoint}")
 
 
 def tally(loss, outputs, local_labels):
-    """Sum of losses, right answers and samples of a batch, so that a small last batch counts for what it is.
-    They stay on the device: to read them at every step would make the host wait for it."""
+    "A batch's sums of losses, right answers and samples. On the device: to read them is to wait for it."
     right = (outputs.argmax(1) == local_labels).sum()
     return torch.stack([loss.detach() * len(local_labels), right, torch.full_like(right, len(local_labels))])
 
@@ -176,8 +175,8 @@ def save(checkpoint, file):
     "Keeps the checkpoint of an earlier run under another name"
     try:
         if len(checkpoint["history"]) == 1 and file.exists():
-            names = (file.with_stem(f"{file.stem}-{n}") for n in itertools.count(1))
-            aside = next(name for name in names if not name.exists())
+            numbered = (file.with_stem(f"{file.stem}-{n}") for n in itertools.count(1))
+            aside = next(itertools.filterfalse(Path.exists, numbered))
             os.replace(file, aside)
             print(f"The checkpoint of an earlier run is now {aside}.")
         save_whole(checkpoint, file)
@@ -195,12 +194,12 @@ def load_checkpoint(file):
         sys.exit(f"{file} is damaged, or not a checkpoint of this script.")
 
 
-def advice(share, num_workers):
-    if share < 0.05:
-        return "it is well fed."
-    if num_workers < available_cpus():
-        return f"compare the samples/s with --num-workers {available_cpus()}."
-    return "all CPUs are taken, so measure fewer workers too, and make each sample cheaper to read."
+def advice(share, args):
+    if share < 0.05 or args.packed:
+        return "it is well fed." if share < 0.05 else "its steps are short, or the disk is slow."
+    fewer = args.num_workers >= available_cpus()
+    workers = "fewer workers, as all CPUs are taken" if fewer else f"--num-workers {available_cpus()}"
+    return f"compare the samples/s with {workers}; or pack the data (see --help) and train with --packed."
 
 
 def parse():
@@ -210,7 +209,8 @@ def parse():
     add("--data", type=Path, help="folder of the dataset (data, beside this script)")
     add("--max-epochs", type=int, default=12, help="(12)")
     add("--batch-size", type=int, help="(64)")
-    add("--num-workers", type=int, help="processes that read (6, or the CPUs there are)")
+    add("--num-workers", type=int, default=min(6, available_cpus()), help="processes that read (CPUs, or 6)")
+    add("--packed", action="store_true", help="read what `python3 -m feedgpu.prepare pack` packed")
     add("--learning-rate", type=float, help="at first; ×0.85 each epoch (0.003)")
     add("--seed", type=int, help="of the weights and of the order of the samples (0)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
@@ -220,9 +220,7 @@ def parse():
     least = {"max_epochs": 1, "batch_size": 1, "num_workers": 0, "learning_rate": 1e-9, "seed": 0}
     for name, value in vars(args).items():
         if name in least and value is not None and not least[name] <= value < 2**63:
-            parser.error(
-                f"argument --{name.replace('_', '-')}: {value} is not a number of at least {least[name]}"
-            )
+            parser.error(f"--{name.replace('_', '-')}: {value} is not a number of at least {least[name]}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(args.device, True):
         parser.error(f"argument --device: no {args.device} here, or none that this build of torch can use")

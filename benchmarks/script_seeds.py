@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def main():
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("my_classes.py", "pytorch_script.py"):
-            shutil.copy(ROOT / name, folder)
+        for file in (ROOT / "pytorch_script.py", *ROOT.glob("my_*.py")):
+            shutil.copy(file, folder)
         for seed in range(10):
             began = time.perf_counter()
             command = [sys.executable, "pytorch_script.py", "--seed", str(seed)]

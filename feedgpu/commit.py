@@ -68,7 +68,7 @@ def listed_in(file: Path) -> list[str]:
 
 
 def delete(IDs: list[str], root: Path):
-    """Deletes the samples and the lists of a dataset, and the folders that this empties.
+    """Deletes the samples, the lists and the pack of a dataset, and the folders that this empties.
 
     What lies behind a link that leads out of the folder may be used by others, and stays.
     """
@@ -77,9 +77,22 @@ def delete(IDs: list[str], root: Path):
     for file in (*files, root / "labels.json", root / "classes.json"):
         if file.parent in own and (os.path.isfile(file) or os.path.islink(file)):
             file.unlink()
+    drop_pack(root)
     for folder in sorted(own - {root}, key=lambda folder: len(folder.parts), reverse=True):
         with suppress(OSError):  # it is not empty, or not there
             folder.rmdir()
+
+
+def drop_pack(root: Path):
+    "Deletes the pack of a dataset that is going; one that lies elsewhere, behind a link, only loses the link"
+    packed = root / "packed"
+    if not (packed / "manifest.json").is_file():
+        return
+    if packed.is_symlink():
+        packed.unlink()
+        return
+    (packed / "manifest.json").unlink()  # first: what a kill leaves is then no pack
+    shutil.rmtree(packed)
 
 
 def folders_of(files: list[Path], root: Path) -> set[Path]:

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy
 import torch
 from tqdm import tqdm
 
 from feedgpu.files import files_below
 from feedgpu.layout import one_thread
+from feedgpu.pack import digest
 from my_classes import (
     LEADS_OUT,
     DatasetError,
@@ -19,36 +21,64 @@ from my_classes import (
     read_tensor,
     reason,
     sentence,
+    without_file,
 )
+from my_packed import Pack, again, read_manifest, same
 
 
 def check(root="data") -> list[str]:
     """What is wrong with the dataset in the folder `root`, one sentence a fault; empty if nothing is.
 
     First the faults that show without reading a sample, then those of each sample, then those of the
-    folder: files that no ID names, too few names of classes.
+    folder: files that no ID names, too few names of classes. A sample whose file is gone is read from the
+    pack, if there is one; one that is still there must be what was packed.
     """
     root = Path(root)
     try:
         partition, labels = read_notation(root)
     except DatasetError as error:
         return [str(error)]
-    faults = [sentence(*fault) for fault in find_faults(partition, labels, root)]
+    pack, faults = open_pack(root)
+    rows = pack.rows() if pack else {}
+    faults = [sentence(*fault) for fault in find_faults(partition, labels, root, None)] + faults
     listed = (ID for IDs in partition.values() for ID in IDs if isinstance(ID, str))
     files = {ID: file_of(ID, root) for ID in listed if not LEADS_OUT.search(ID)}
-    first = None
+    absent = without_file(list(files), root, ".pt")
+    if lost := [ID for ID in absent if ID not in rows]:
+        faults.append(sentence(f"without a file {root / '<ID>.pt'}", lost))
+    if pack and (late := [ID for ID in files if ID not in rows and ID not in set(lost)]):
+        faults.append(f"{sentence('not in the pack', late)}; {again(root)}")
+    first, gone = None, set(absent)
     with one_thread():
         for ID, file in tqdm(files.items(), desc="Reading", unit=" samples", disable=None):
+            packed = pack.gather(numpy.array([rows[ID]]))[0] if ID in rows else None
             try:
-                X = read_tensor(file)
+                X = packed if ID in gone else read_tensor(file)
             except (OSError, ValueError) as error:
-                if isinstance(error, FileNotFoundError) and not file.is_symlink():
-                    continue  # is among the faults already
                 faults.append(f"sample {ID!r}: {file} cannot be read: {reason(error)}")
                 continue
+            if X is None:
+                continue  # is among the faults already
             first = first or (ID, describe(X))
             faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
+            if packed is not None and not same(X, packed):
+                faults.append(f"sample {ID!r}: {file} is no longer what was packed; {again(root)}")
     return faults + faults_of_folder(root, set(files.values())) + faults_of_classes(root, labels)
+
+
+def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
+    "The pack of the dataset, if it has a whole one, and what is wrong with it"
+    if not (root / "packed").exists():
+        return None, []
+    try:
+        pack = Pack(root)
+        pack.rows()
+    except DatasetError as error:
+        return None, [str(error)]
+    manifest = read_manifest(root)
+    if digest(pack.folder, manifest["files"]) != manifest.get("digest"):
+        return pack, [f"{pack.folder} has changed since it was written: {again(root)}"]
+    return pack, []
 
 
 def faults_of(X: torch.Tensor, first: tuple[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes a dataset in the article's layout, or checks one: the command line.
+"""Writes a dataset in the article's layout, checks or packs one: the command line.
 
 python3 -m feedgpu.prepare digits
 python3 -m feedgpu.prepare photographs --samples 2000 --size 224 224 --data photographs
@@ -6,6 +6,7 @@ python3 -m feedgpu.prepare folder my_images --size 64 64 --mode RGB --data my_da
 python3 -m feedgpu.prepare table my_images/list.csv --data my_data
 python3 -m feedgpu.prepare synthetic --samples 1000 --shape 3 224 224 --dtype uint8 --data noise
 python3 -m feedgpu.prepare check --data my_data
+python3 -m feedgpu.prepare pack --data my_data
 """
 
 import argparse
@@ -14,8 +15,18 @@ import sys
 from feedgpu.files import folder, table
 from feedgpu.full_check import check
 from feedgpu.layout import Source, write
+from feedgpu.pack import pack
 from feedgpu.sources import digits, photographs, synthetic
-from my_classes import DatasetError, describe, file_of, load_notation, read_tensor, reason, sentence
+from my_classes import (
+    DatasetError,
+    PackedDataset,
+    describe,
+    file_of,
+    load_notation,
+    read_tensor,
+    reason,
+    sentence,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.source == "check":
             return report(args.data)
+        if args.source == "pack":
+            manifest = pack(args.data)
+            size = sum(manifest["files"].values())
+            print(f"{args.data}/packed: {manifest['samples']:,} samples in {size:,} bytes.")
+            return 0
         source = make_source(args)
         skip_unreadable = getattr(args, "skip_unreadable", False)
         partition, labels = write(source, args.data, args.force, skip_unreadable)
@@ -67,8 +83,10 @@ def report(data: str) -> int:
 
 
 def inventory(data: str) -> str:
-    partition, labels = load_notation(data)
-    X = read_tensor(file_of(partition["train"][0], data))
+    partition, labels = load_notation(data, suffix=None)
+    ID = partition["train"][0]
+    file = file_of(ID, data)
+    X = read_tensor(file) if file.exists() else PackedDataset([ID], labels, data)[0][0]
     return f"{data}: {sum(map(len, partition.values())):,} samples, all {describe(X)}"
 
 
@@ -127,6 +145,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_seed(source)
 
     add("check", "read a whole dataset and list what is wrong with it", writes=False)
+    add("pack", "put all samples of a dataset into one file, for PackedDataset", writes=False)
     return parser.parse_args(arguments)
 
 

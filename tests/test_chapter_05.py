@@ -5,7 +5,7 @@ must be that of the loop in pytorch_script.main. A statement of a cell tagged `s
 as it stands, somewhere in the script. Only this may differ, and `script_as_in_a_notebook` takes it away:
 
 - `args.NAME` and `settings["NAME"]` are the notebook's NAME: it has variables where the script has options;
-- the data's folder, which is the default in the notebook;
+- the data's folder, which is the default in the notebook, and the choice of packed data;
 - what belongs to a program in a terminal and not to training: the progress bar, saving, printing, the meter
   around the validation (it holds off a Ctrl-C while workers start), the epochs that lie
   behind a resumed run;
@@ -27,6 +27,10 @@ OF_A_PROGRAM = ("bar =", "states =", "save(", "print(")  # how its statements be
 
 
 class AsInANotebook(ast.NodeTransformer):
+    def visit_Name(self, node):
+        chosen = {"make_set": "Dataset", "make_generator": "torch.utils.data.DataLoader"}
+        return ast.parse(chosen[node.id], mode="eval").body if node.id in chosen else node
+
     def visit_Attribute(self, node):
         self.generic_visit(node)
         is_option = isinstance(node.value, ast.Name) and node.value.id == "args"

@@ -30,9 +30,9 @@ def run(command: list, folder: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path):
-    "An empty folder beside copies of the two files that an engineer copies"
-    for name in ("my_classes.py", "pytorch_script.py"):
-        shutil.copy(ROOT / name, tmp_path)
+    "An empty folder beside copies of the files that an engineer copies"
+    for file in (ROOT / "pytorch_script.py", *ROOT.glob("my_*.py")):
+        shutil.copy(file, tmp_path)
     return tmp_path
 
 
@@ -60,6 +60,15 @@ def test_your_own_data(folder):
     for line in block("## Your own data").splitlines():
         out = run([sys.executable, *shlex.split(line)[1:]], folder)
     assert "Validation accuracy" in out
+
+
+def test_packed_data(folder, dataset):
+    dataset(folder="my_data")
+    for line in block("## Packed data").splitlines():
+        out = run([sys.executable, *shlex.split(line)[1:]], folder)
+    assert "Validation accuracy" in out
+    code = block("In a script of your own, two words")
+    run([sys.executable, "-c", code + "\nassert sum(len(X) for X, y in training_generator) == 12"], folder)
 
 
 def test_another_format(folder, dataset):

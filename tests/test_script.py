@@ -1,5 +1,6 @@
 """pytorch_script.py, run as its users run it: as a process, from its first line to its exit code."""
 
+import argparse
 import os
 import re
 import shutil
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 import pytorch_script
-from my_classes import Dataset
+from feedgpu.pack import pack
+from my_classes import Dataset, available_cpus
 
 SCRIPT = Path(pytorch_script.__file__)
 
@@ -54,8 +56,8 @@ def same_weights(one, other):
 
 
 def test_the_default_run_learns_the_digits(tmp_path):
-    for name in ("pytorch_script.py", "my_classes.py"):
-        shutil.copy(SCRIPT.with_name(name), tmp_path)
+    for file in (SCRIPT, *SCRIPT.parent.glob("my_*.py")):
+        shutil.copy(file, tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     code, out, err = run(script=tmp_path / "pytorch_script.py", cwd=elsewhere)
@@ -356,3 +358,48 @@ def test_on_a_gpu_it_learns_the_digits(tmp_path):
 
 def test_is_read_in_one_sitting():
     assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+# Packed data
+
+
+def test_packed_data_gives_the_same_losses(dataset, tmp_path, monkeypatch, capsys):
+    root, _, _ = dataset(40, 9)
+    pack(root)
+    common = "--data", root, "--max-epochs", 3, "--batch-size", 16
+    for name, options in (("files", ["--num-workers", 0]), ("packed", ["--packed"])):
+        in_this_process(monkeypatch, *common, "--checkpoint", tmp_path / name, *options)
+    assert losses(tmp_path / "files") == losses(tmp_path / "packed")
+    assert same_weights(tmp_path / "files", tmp_path / "packed")
+    assert capsys.readouterr().out.count(" 0 workers; ") == 2
+
+
+def test_packed_data_whose_files_are_gone(dataset, tmp_path):
+    root, _, _ = dataset()
+    pack(root)
+    for file in root.glob("*.pt"):
+        file.unlink()
+    options = "--data", root, "--checkpoint", tmp_path / "c.pt", "--max-epochs", 1
+    code, out, err = run(*options, "--packed")
+    assert code == 0 and "Validation accuracy" in out, err
+    code, _, err = run(*options)
+    assert code == 1 and re.fullmatch(rf"{root}: 16 IDs without a file {root}/<ID>.pt: .*\n", err)
+
+
+def test_nothing_was_packed(dataset, tmp_path):
+    root, _, _ = dataset()
+    code, _, err = run("--packed", "--data", root, "--checkpoint", tmp_path / "c.pt")
+    assert code == 1
+    assert err == (
+        f"there is no pack in {root}/packed: make one with python3 -m feedgpu.prepare pack --data {root}\n"
+    )
+
+
+def test_the_advice_names_what_is_left_to_try():
+    def said(share, workers, packed=False):
+        return pytorch_script.advice(share, argparse.Namespace(num_workers=workers, packed=packed))
+
+    assert said(0.01, 0) == said(0.01, 0, packed=True) == "it is well fed."
+    assert f"--num-workers {available_cpus()}; or pack the data" in said(0.5, 0)
+    assert "fewer workers" in said(0.5, available_cpus())
+    assert "packed" not in said(0.5, 0, packed=True)

@@ -1,0 +1,150 @@
+"""Packs a dataset: all samples into one file that PackedDataset maps, whole or not at all.
+
+my_packed.py says which files a pack has. They are written into `.packing/`; then the old pack moves there and
+the new one into its place. Whoever is killed in between leaves both there, and the next run puts the old one
+back.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from array import array
+from pathlib import Path
+
+import numpy
+import torch
+from tqdm import tqdm
+
+from feedgpu.commit import sole_writer
+from feedgpu.layout import one_thread, write_json
+from my_classes import DatasetError, ctrl_c_deferred, describe, file_of, load_notation, read_tensor, reason
+from my_packed import PACKED, UNEQUAL, VERSION, read_manifest, stored_as
+
+PACKING = ".packing"
+HEADER = 256  # bytes of that of samples.npy, written last, when the number of values is known
+
+
+def pack(root="data") -> dict:
+    """Packs the dataset in the folder `root`, and returns the pack's manifest.
+
+    The samples stay; whoever deletes them keeps a valid dataset for PackedDataset. One sample at a time is in
+    memory. An old pack is replaced.
+
+    Raises DatasetError, and then leaves the old pack as it was, if a sample cannot be read or is not of the
+    dtype and number of dimensions of the others, if another process is writing there, if something else has
+    the name of the pack, or if the disk is full or refuses.
+    """
+    root = Path(root)
+    partition, labels = load_notation(root)
+    IDs = [ID for IDs in partition.values() for ID in IDs]
+    packed, packing = root / "packed", root / PACKING
+    if packed.exists() and not (packed / "manifest.json").is_file():
+        raise DatasetError(f"{packed} is where the pack goes, and is no pack: move it away")
+    try:
+        with sole_writer(root):
+            clear(root)
+            try:
+                (packing / "new").mkdir(parents=True)
+                write_pack(IDs, labels, root, packing / "new")
+                with ctrl_c_deferred():
+                    if packed.exists():
+                        os.replace(packed, packing / "replaced")
+                    os.replace(packing / "new", packed)
+                    shutil.rmtree(packing)
+            finally:
+                clear(root)
+    except OSError as error:
+        advice = ": free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        untouched = "; the pack that was there is untouched" if packed.exists() else ""
+        raise DatasetError(
+            f"{error.filename or packed} cannot be written, {error.strerror or error}{advice}{untouched}"
+        ) from error
+    return read_manifest(root)
+
+
+def clear(root: Path):
+    "Takes away what a killed run has left, and puts back the old pack if that run had moved it away"
+    packing = root / PACKING
+    if (packing / "replaced").exists() and not (root / "packed").exists():
+        os.replace(packing / "replaced", root / "packed")
+    if packing.exists():
+        shutil.rmtree(packing)
+
+
+def write_pack(IDs: list[str], labels: dict[str, int], root: Path, folder: Path):
+    dtype, shapes, offsets = write_samples(IDs, root, folder / "samples.npy")
+    numpy.save(folder / "labels.npy", numpy.array([labels[ID] for ID in IDs], numpy.int64))
+    numpy.save(folder / "IDs.npy", numpy.array([ID.encode() for ID in IDs]))
+    names, shape = PACKED, shapes[0].tolist()
+    if (shapes != shapes[0]).any():
+        names, shape = PACKED + UNEQUAL, None
+        numpy.save(folder / "offsets.npy", offsets)
+        numpy.save(folder / "shapes.npy", shapes)
+    manifest = {
+        "version": VERSION,
+        "samples": len(IDs),
+        "dtype": str(dtype).removeprefix("torch."),
+        "shape": shape,
+        "files": {name: (folder / name).stat().st_size for name in names},
+        "digest": digest(folder, names),
+    }
+    write_json(manifest, folder / "manifest.json")
+
+
+def write_samples(IDs: list[str], root: Path, file: Path) -> tuple[torch.dtype, numpy.ndarray, numpy.ndarray]:
+    """Writes the values of all samples, one after the other, under the header of one array.
+
+    Returns their dtype, their shapes (N × dimensions) and where each begins and the last one ends, in values.
+    """
+    first, shapes, offsets = None, array("q"), array("q", [0])
+    with open(file, "wb") as stream, one_thread():
+        stream.write(bytes(HEADER))
+        for ID in tqdm(IDs, desc="Packing", unit=" samples", disable=None):
+            X = read_sample(ID, root)
+            first = first or (ID, X.dtype, X.dim(), describe(X))
+            if (X.dtype, X.dim()) != first[1:3]:
+                raise DatasetError(
+                    f"samples of one pack must have one dtype and number of dimensions: {first[0]!r} is "
+                    f"{first[3]}, but {ID!r} is {describe(X)}"
+                )
+            stream.write(X.view(stored_as(X.dtype)).numpy().tobytes())
+            shapes.extend(X.shape)
+            offsets.append(offsets[-1] + X.numel())
+        shapes = numpy.array(shapes, numpy.int64).reshape(len(IDs), first[2])
+        equal = (shapes == shapes[0]).all()
+        stream.seek(0)
+        stream.write(header(first[1], (len(IDs), *shapes[0].tolist()) if equal else (offsets[-1],)))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return first[1], shapes, numpy.array(offsets, numpy.int64)
+
+
+def read_sample(ID: str, root: Path) -> torch.Tensor:
+    file = file_of(ID, root)
+    try:
+        X = read_tensor(file)
+        if X.layout is not torch.strided or X.is_quantized:
+            raise ValueError("it is a sparse or quantized tensor: save a dense one")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"sample {ID!r}: {file} cannot be read: {reason(error)}") from error
+    return X.detach().resolve_conj().resolve_neg().contiguous()
+
+
+def header(dtype: torch.dtype, shape: tuple[int, ...]) -> bytes:
+    "Of a .npy file of version 1.0, as numpy.lib.format describes it, HEADER bytes long whatever the shape"
+    kind = torch.empty(0, dtype=stored_as(dtype)).numpy().dtype
+    text = repr({"descr": numpy.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape})
+    return (
+        b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + text.encode().ljust(HEADER - 11) + b"\n"
+    )
+
+
+def digest(folder: Path, names) -> str:
+    "blake2b of the files, one after the other, in hexadecimal"
+    found = hashlib.blake2b(digest_size=16)
+    for name in names:
+        with open(folder / name, "rb") as stream:
+            while piece := stream.read(1 << 20):
+                found.update(piece)
+    return found.hexdigest()
