@@ -136,7 +136,7 @@ class Pack:
         if not self._fits(manifest["shape"]):
             raise DatasetError(f"{self.folder} is not what its manifest says: {again(root)}")
         with suppress(AttributeError, OSError):  # a system that takes no advice
-            mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not the 128 KB behind it
+            mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not what lies behind it
         self.file = open(self.folder / "samples.npy", "rb")
         self.waited = True
         self.free = deque(maxlen=16)  # blocks of memory to be used again, each of one batch

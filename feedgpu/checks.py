@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import torch
 from torch.utils.data import DataLoader
 
@@ -24,6 +26,7 @@ from feedgpu.stand_in import Device
 from feedgpu.timeline import Timeline, similar
 from feedgpu.verdicts import Right, check, exercise, short
 from feedgpu.workloads import Costly
+from my_classes import describe
 
 __all__ = ["check", "time_lines"]
 
@@ -574,3 +577,101 @@ def near_enough(rates: dict[int, float], chosen: int, simulated: int) -> bool:
 def loses(rates: dict[int, float], workers: int) -> float:
     "The share of the best rate that this number of workers gives away, 0 to 1"
     return 1 - rates[workers] / max(rates.values())
+
+
+# Chapter 09 · What is the price of a file?
+
+
+@exercise
+def getitems(answer):
+    "right for indices in any order, repeated and negative, an IndexError for others, no batch changes"
+    values = numpy.random.default_rng(0).random((3_000, 64), numpy.float32)
+    labels = numpy.arange(3_000)[::-1].copy()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        numpy.save(Path(folder, "rows.npy"), values)
+        rows = numpy.load(Path(folder, "rows.npy"), mmap_mode="c")
+        try:
+            return fault_of_batches(answer, rows, labels, values) or speed_of(answer, rows, labels)
+        finally:
+            rows._mmap.close()
+
+
+def fault_of_batches(answer, rows, labels, values) -> str | None:
+    "What is wrong with the batches that an answer makes"
+    asked = {
+        "unsorted": [5, 0, 2_999, 3],
+        "repeated": [7, 2, 7, 7],
+        "negative": [-1, 4, -3_000],
+        "one": [11],
+        "in a row": [20, 21, 22, 23],
+    }
+    held = {}
+    for kind, indices in asked.items():
+        given = answer(rows, labels, list(indices))
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            return f"expected (X, y) for {indices}, you gave {short(given)}"
+        if wrong := [part for part in given if not isinstance(part, torch.Tensor)]:
+            return f"expected two tensors, you gave {short(wrong[0])}: torch.from_numpy makes one of an array"
+        X, y = given
+        if tuple(X.shape) != (len(indices), 64) or X.dtype != torch.float32:
+            return (
+                f"expected X to be float32 of shape {len(indices)}×64 for {indices}, yours is {describe(X)}"
+            )
+        if tuple(y.shape) != (len(indices),):
+            return f"expected {len(indices)} labels for {indices}, you gave {short(y)}"
+        for place, index in enumerate(indices):
+            if not numpy.array_equal(X[place].numpy(), values[index]):
+                found = numpy.flatnonzero((values == X[place].numpy()).all(1))
+                told = f"row {found[0]:,}" if len(found) else "a row that is none of them"
+                why = {"unsorted": "the order is that of the indices", "negative": COUNTED_FROM_THE_END}
+                why = why.get(kind, "an index asked for twice is two rows")
+                return f"for {indices} place {place} has {told}, expected row {index % 3_000:,}: {why}"
+            if y[place].item() != labels[index]:
+                return (
+                    f"for {indices} label {place} is {short(y[place].item())}, expected {labels[index]}: y "
+                    "follows the same indices as X"
+                )
+        if numpy.shares_memory(X.numpy(), rows):
+            return f"for {indices} X is a view of the map, so each page of it may wait for the disk: copy"
+        held[kind] = X, X.clone()
+    for kind, (X, before) in held.items():
+        if not torch.equal(X, before):
+            return (
+                f"the batch of {asked[kind]} changed when a later one was made, and it was still held: "
+                "memory may be used again only when nobody holds it"
+            )
+    for beyond in (3_000, -3_001):
+        try:
+            answer(rows, labels, [0, beyond])
+        except IndexError:
+            continue
+        return (
+            f"expected an IndexError for index {beyond:,} of 3,000 rows, you gave a batch: "
+            'a wrong sample without a word. mode="clip" and mode="wrap" do that'
+        )
+
+
+COUNTED_FROM_THE_END = 'a negative index counts from the end; with mode="clip" it is row 0'
+
+
+def speed_of(answer, rows, labels) -> str:
+    "How many times as fast as row by row an answer is: a fault if that is no more than chance"
+    batches = torch.randperm(3_000).split(64)[:40]
+
+    def seconds(make) -> float:
+        begin = time.perf_counter()
+        for indices in batches:
+            make(indices.tolist())
+        return time.perf_counter() - begin
+
+    ways = {
+        "rows": lambda indices: torch.stack([torch.from_numpy(rows[index].copy()) for index in indices]),
+        "yours": lambda indices: answer(rows, labels, indices),
+    }
+    found = alternate({name: lambda make=make: seconds(make) for name, make in ways.items()})
+    times = found["rows"].low / found["yours"].low
+    if times < 1.4:
+        return (
+            f"the values are right, at ≈ {times:.1f} times the speed of row by row: gather all rows at once"
+        )
+    return Right(f"It is ≈ {times:.1f} times as fast as row by row")
