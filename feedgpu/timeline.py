@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, get_worker_info
 
-from my_classes import ctrl_c_deferred
+from my_classes import PrefetchLoader, ctrl_c_deferred
 
 WORK = ("reading", "transforming", "making", "collating", "copying")  # what a worker does
 spans = []  # of the batch that this process is making: (what, start, end)
@@ -324,7 +324,8 @@ def recording(loader: DataLoader, **changes) -> DataLoader:
 
 
 def similar(loader: DataLoader, **changes) -> DataLoader:
-    """A DataLoader with the settings of `loader` but for `changes`, such as num_workers=4.
+    """A DataLoader with the settings of `loader` but for `changes`, such as num_workers=4; a PrefetchLoader
+    stays one.
 
     Raises ValueError for a batch_size where the loader was given its batches by a batch_sampler.
     """
@@ -347,6 +348,8 @@ def similar(loader: DataLoader, **changes) -> DataLoader:
     if not settings["num_workers"]:
         settings |= {"prefetch_factor": None, "persistent_workers": False, "multiprocessing_context": None}
         settings["timeout"] = 0
+    if isinstance(loader, PrefetchLoader):
+        return PrefetchLoader(**settings, device=loader.device)
     return DataLoader(**settings)
 
 

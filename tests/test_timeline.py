@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 from feedgpu.stand_in import Device
 from feedgpu.timeline import Span, Timeline, first_batches, gathered, record, recording, samples_in, similar
 from feedgpu.workloads import Costly
-from my_classes import Dataset, DatasetError, EpochSampler
+from my_classes import Dataset, DatasetError, EpochSampler, PrefetchLoader
 
 
 class Broken(Costly):
@@ -245,3 +245,13 @@ def test_workers_do_not_print(capfd):
     record(DataLoader(Costly(8), batch_size=2, num_workers=2))
     out, err = capfd.readouterr()
     assert out == "" and err == "", os.linesep.join((out, err))
+
+
+def test_a_copy_of_a_prefetch_loader_is_one():
+    loader = PrefetchLoader(Costly(20), batch_size=4, shuffle=True)
+    for copy in (similar(loader), first_batches(loader, 3)):
+        assert type(copy) is PrefetchLoader and copy.dataset is loader.dataset
+    copy = first_batches(loader, 3)
+    assert [len(batch[0]) for batch in copy] == [4, 4, 4]
+    with pytest.raises(ValueError, match="only a DataLoader"):
+        recording(loader)
