@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help train test test-browser lab notebooks format
+.PHONY: help train test test-browser lab notebooks bench format
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ lab: .venv/ready ## open the chapters in JupyterLab
 notebooks: .venv/ready ## run the chapters and store what they show
 	.venv/bin/python tools/run_notebooks.py
 
+bench: build/bench/ready ## measure our loaders beside the peers' (a quarter of an hour, on a quiet machine)
+	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py
+
 format: .venv/ready ## format code and notebooks, and mend what can be mended
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
@@ -37,4 +40,12 @@ format: .venv/ready ## format code and notebooks, and mend what can be mended
 
 .venv/browser: .venv/ready
 	.venv/bin/python -m pip install -e '.[browser]' -c constraints.txt
+	@touch $@
+
+# MosaicML Streaming apart from the others, whose packages it would downgrade.
+build/bench/ready: benchmarks/requirements.txt benchmarks/requirements-streaming.txt
+	"$(PYTHON)" -m venv build/bench
+	build/bench/bin/python -m pip install -r benchmarks/requirements.txt
+	"$(PYTHON)" -m venv build/bench-streaming
+	build/bench-streaming/bin/python -m pip install -r benchmarks/requirements-streaming.txt
 	@touch $@
