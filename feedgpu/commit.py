@@ -90,9 +90,8 @@ def drop_pack(root: Path):
         return
     if packed.is_symlink():
         packed.unlink()
-        return
-    (packed / "manifest.json").unlink()  # first: what a kill leaves is then no pack
-    shutil.rmtree(packed)
+    else:  # in one step: what a kill leaves is a pack, or goes with the rest of what was to be written
+        os.replace(packed, root / INCOMING / ".replaced")
 
 
 def folders_of(files: list[Path], root: Path) -> set[Path]:

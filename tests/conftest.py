@@ -1,6 +1,7 @@
-"""Small datasets that tests read, and write over as they like."""
+"""Small datasets that tests read, and write over as they like; and a process that dies at a given step."""
 
 import json
+from itertools import count
 
 import pytest
 import torch
@@ -30,3 +31,35 @@ def dataset(tmp_path):
         return root, partition, labels
 
     return make
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def dies(monkeypatch):
+    """Calls `action` and lets it die before step number `steps`; False if it was through before. A step is a
+    call of one of `functions`, each a pair of a module and a name."""
+
+    def run(steps, action, *functions):
+        left = count(steps, -1)
+
+        def dying(function):
+            def step(*args, **kwargs):
+                if next(left) <= 0:  # the dead do nothing: what is to tidy up fails as well
+                    raise Killed
+                return function(*args, **kwargs)
+
+            return step
+
+        with monkeypatch.context() as patch:
+            for module, name in functions:
+                patch.setattr(module, name, dying(getattr(module, name)))
+            try:
+                action()
+            except Killed:
+                return True
+        return False
+
+    return run

@@ -252,31 +252,10 @@ def test_packed_samples_may_have_been_deleted(root):
 # Killed at each step
 
 
-class Killed(BaseException):
-    pass
-
-
-def run_killed(monkeypatch, steps, root):
+def run_killed(dies, steps, root):
     "Writes NEW by force and dies before step number `steps`; False if it was through before"
-    left = count(steps, -1)
-
-    def dying(function):
-        def step(*args, **kwargs):
-            if next(left) <= 0:  # the dead do nothing: what is to tidy up fails as well
-                raise Killed
-            return function(*args, **kwargs)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        for name in ("mkdir", "replace", "rmdir", "unlink"):
-            patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr(feedgpu.layout, "save", dying(feedgpu.layout.save))
-        try:
-            write(NEW, root, force=True)
-        except Killed:
-            return True
-    return False
+    changing = [(os, name) for name in ("mkdir", "replace", "rmdir", "unlink")]
+    return dies(steps, lambda: write(NEW, root, force=True), *changing, (feedgpu.layout, "save"))
 
 
 def state(root):
@@ -290,7 +269,7 @@ def state(root):
 
 
 @pytest.mark.parametrize("first", ["nothing", "old"])
-def test_killed_before_each_step(tmp_path, monkeypatch, first):
+def test_killed_before_each_step(tmp_path, dies, first):
     seen = []
     for steps in count():
         root = tmp_path / str(steps)
@@ -298,7 +277,7 @@ def test_killed_before_each_step(tmp_path, monkeypatch, first):
         (root / "README.md").write_text("mine")
         if first == "old":
             write(OLD, root)
-        if not run_killed(monkeypatch, steps, root):
+        if not run_killed(dies, steps, root):
             break
         seen.append(state(root))
         write(NEW, root, force=seen[-1] != "none")
@@ -309,14 +288,14 @@ def test_killed_before_each_step(tmp_path, monkeypatch, first):
     assert len(seen) > 20
 
 
-def test_killed_while_clearing_after_a_kill(tmp_path, monkeypatch):
+def test_killed_while_clearing_after_a_kill(tmp_path, dies):
     for steps in range(12, 32, 2):
         for more in range(0, 26, 2):
             root = tmp_path / f"{steps}-{more}"
             root.mkdir()
             write(OLD, root)
-            run_killed(monkeypatch, steps, root)
-            run_killed(monkeypatch, more, root)
+            run_killed(dies, steps, root)
+            run_killed(dies, more, root)
             write(NEW, root, force=state(root) != "none")
             assert holds(root, NEW) and tree(root) == NEW_FILES
 

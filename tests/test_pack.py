@@ -191,41 +191,20 @@ def test_check_names_IDs_that_came_later(root):
 # Killed, stopped, out of space
 
 
-class Killed(BaseException):
-    pass
-
-
-def run_killed(monkeypatch, steps, root):
+def run_killed(dies, steps, root):
     "Packs and dies before step number `steps`; False if it was through before"
-    left = count(steps, -1)
-
-    def dying(function):
-        def step(*args, **kwargs):
-            if next(left) <= 0:  # the dead do nothing: what is to tidy up fails as well
-                raise Killed
-            return function(*args, **kwargs)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        for name in ("mkdir", "replace", "rmdir", "unlink", "fsync"):
-            patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr(feedgpu.pack, "read_sample", dying(feedgpu.pack.read_sample))
-        try:
-            pack(root)
-        except Killed:
-            return True
-    return False
+    changing = [(os, name) for name in ("mkdir", "replace", "rmdir", "unlink", "fsync")]
+    return dies(steps, lambda: pack(root), *changing, (feedgpu.pack, "read_sample"))
 
 
-def test_killed_before_each_step(tmp_path, monkeypatch):
+def test_killed_before_each_step(tmp_path, dies):
     seen = []
     for steps in count():
         root = tmp_path / str(steps)
         write(noise(), root)
         pack(root)
         write_over(root)
-        if not run_killed(monkeypatch, steps, root):
+        if not run_killed(dies, steps, root):
             break
         seen.append(state(root))
         pack(root)
@@ -234,9 +213,25 @@ def test_killed_before_each_step(tmp_path, monkeypatch):
     assert len(seen) > 20
 
 
-def test_an_old_pack_comes_back_if_packing_again_fails(root, monkeypatch):
+def test_killed_while_a_new_dataset_takes_the_pack_away(tmp_path, dies):
+    changing = [(os, name) for name in ("mkdir", "replace", "rmdir", "unlink")]
+    for steps in count():
+        root = tmp_path / str(steps)
+        write(noise(), root)
+        pack(root)
+        if not dies(steps, lambda root=root: write(noise(seed=1), root, force=True), *changing):
+            break
+        there = (root / "partition.json").exists()
+        assert not there or check(root) == []
+        write(noise(seed=1), root, force=there)
+        pack(root)
+        assert holds(root, noise(seed=1)) and check(root) == []
+    assert steps > 20
+
+
+def test_an_old_pack_comes_back_if_packing_again_fails(root, dies):
     pack(root)
-    assert any(not survives(root, steps, monkeypatch) for steps in range(20, 60))
+    assert any(not survives(root, steps, dies) for steps in range(20, 60))
     assert not (root / "packed").exists()
     (root / "id-2.pt").write_bytes(b"torn")
     with pytest.raises(DatasetError, match="'id-2'"):
@@ -245,9 +240,9 @@ def test_an_old_pack_comes_back_if_packing_again_fails(root, monkeypatch):
     assert holds(root, noise())
 
 
-def survives(root, steps, monkeypatch):
+def survives(root, steps, dies):
     "Whether a pack is left by a run that dies there; leaves the folder as it leaves it"
-    run_killed(monkeypatch, steps, root)
+    run_killed(dies, steps, root)
     return (root / "packed").exists()
 
 
