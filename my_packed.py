@@ -179,7 +179,7 @@ class Pack:
             in_worker = shared and prod(shape) and get_worker_info()
             X = shared_memory(shape, self.stored) if in_worker else torch.from_numpy(self._recycled(shape))
             # In the calling thread alone and without Python's lock. Clipping is never needed, and faster.
-            numpy.take(self.values, rows, 0, out=X.numpy(), mode="clip")
+            self.values.take(rows, 0, X.numpy(), "clip")
             X = X if self.stored == self.dtype else X.view(self.dtype)
         else:
             X = [torch.from_numpy(self._run(row).copy()).view(self.dtype) for row in rows.tolist()]

@@ -7,7 +7,7 @@ import atexit
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 import torch
@@ -68,6 +68,7 @@ class PrefetchLoader:
             generator=generator,
         )
         self.device = torch.device(device)
+        self._stream = None
 
     def __len__(self) -> int:
         "Batches of an epoch"
@@ -81,23 +82,7 @@ class PrefetchLoader:
     def __iter__(self) -> Iterator:
         indices = iter(self._loader.batch_sampler)
         torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader draws
-        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        asked, made = queue.SimpleQueue(), queue.SimpleQueue()
-        thread = threading.Thread(
-            target=self._make, args=(asked, made, stream), name="PrefetchLoader", daemon=True
-        )
-
-        def stop():
-            with suppress(queue.Empty):
-                while True:
-                    asked.get_nowait()
-            asked.put(None)
-            with suppress(RuntimeError):  # it has not started, or it is the one that collects this garbage
-                thread.join()
-
-        atexit.register(stop)  # of an iterator that is still alive then
-        thread.start()
-        try:
+        with self._thread() as (asked, made):
             pending, many = 0, None  # pieces that were asked for; batches in a piece, once one is known
             while True:
                 while pending < AHEAD and (piece := list(islice(indices, many or 1))):
@@ -114,16 +99,37 @@ class PrefetchLoader:
                     if copied is not None:
                         self._receive(batch, copied)
                     yield batch
+
+    @contextmanager
+    def _thread(self):
+        "A thread that is there during the block, and two queues: what it is asked for, and what it has made"
+        if self.device.type == "cuda" and self._stream is None:
+            self._stream = torch.cuda.Stream(self.device)  # one for good: memory is kept by stream
+        asked, made = queue.SimpleQueue(), queue.SimpleQueue()
+        thread = threading.Thread(target=self._make, args=(asked, made), name="PrefetchLoader", daemon=True)
+
+        def stop():
+            with suppress(queue.Empty):
+                while True:
+                    asked.get_nowait()
+            asked.put(None)
+            with suppress(RuntimeError):  # it has not started, or it is the one that collects this garbage
+                thread.join()
+
+        atexit.register(stop)  # of an iterator that is still alive then
+        thread.start()
+        try:
+            yield asked, made
         finally:
             atexit.unregister(stop)
             stop()
 
-    def _make(self, asked: queue.SimpleQueue, made: queue.SimpleQueue, stream):
+    def _make(self, asked: queue.SimpleQueue, made: queue.SimpleQueue):
         "What the thread does, until it is asked for None"
         while (piece := asked.get()) is not None:
-            made.put([self._batch(indices, stream) for indices in piece])
+            made.put([self._batch(indices) for indices in piece])
 
-    def _batch(self, indices: list, stream) -> tuple:
+    def _batch(self, indices: list) -> tuple:
         "The batch, or the error in its place; and the event of its having been copied to the device"
         dataset = self._loader.dataset
         try:
@@ -132,11 +138,11 @@ class PrefetchLoader:
             else:
                 samples = [dataset[index] for index in indices]
             batch = self._loader.collate_fn(samples)
-            if stream is None:
+            if self._stream is None:
                 return batch, None
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(self._stream):
                 batch = tree_map(self._copied, batch)
-                return batch, stream.record_event()
+                return batch, self._stream.record_event()
         except BaseException as error:
             return error, None
 

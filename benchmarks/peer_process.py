@@ -19,11 +19,12 @@ from ast import get_docstring, parse
 from importlib.metadata import distribution
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from textwrap import dedent
 from types import FunctionType
 
 import torch
-from peer_loaders import PEERS, samples
+from peer_loaders import PEERS, listed, samples
 
 from feedgpu.footprint import family
 from feedgpu.page_cache import NotCold, evict, files_below, resident, warm
@@ -39,6 +40,7 @@ class Served:
     def __init__(self, name: str, folder: Path):
         self.peer, self.root, self.target = PEERS[name], folder / "article", folder / PEERS[name].kept
         self.opened, self.held = None, []
+        self.notation = listed(self.root)
         self.idle = memory()
 
     def open(self):
@@ -124,9 +126,10 @@ class Served:
                 break
         return max(0, greatest - self.idle)
 
-    def stall(self, workers: int, kind: str, seconds: float, batches: int, most: float) -> float:
+    def stall(self, workers: int, kind: str, seconds: float, batches: int, most: float, rounds: int) -> float:
         """Share of the time that would vanish if batches came from memory, behind steps that read every byte
-        and then take `seconds`. From when the first batch is there; `first` has measured until then."""
+        and then take `seconds`: of at most so many batches, or `most` seconds, and the median of rounds. From
+        when the first batch is there; `first` has measured until then."""
         if not self.held:
             size = 0
             for X, _ in self.open().batches(workers):
@@ -135,22 +138,24 @@ class Served:
                 if size > HELD or len(self.held) >= batches:
                     break
             warm(self.files())
-        step = STEPS[kind](seconds)
-        iterator = iter(self.open().batches(workers))
-        X, _ = next(iterator)
-        done, began = 0, time.perf_counter()
-        while done < batches and time.perf_counter() - began < most and X is not None:
-            read(X)
-            step()
-            done += 1
-            X, _ = next(iterator, (None, None))
-        real = time.perf_counter() - began
-        del iterator
-        step, began = STEPS[kind](seconds), time.perf_counter()
-        for number in range(done):
-            read(self.held[number % len(self.held)])
-            step()
-        return max(0.0, 1 - (time.perf_counter() - began) / real)
+        found = []
+        for _ in range(rounds):
+            iterator = iter(self.open().batches(workers))
+            X, _ = next(iterator)
+            step, done, began = STEPS[kind](seconds), 0, time.perf_counter()
+            while done < batches and time.perf_counter() - began < most and X is not None:
+                read(X)
+                step()
+                done += 1
+                X, _ = next(iterator, (None, None))
+            real = time.perf_counter() - began
+            del iterator, X
+            step, began = STEPS[kind](seconds), time.perf_counter()
+            for number in range(done):
+                read(self.held[number % len(self.held)])
+                step()
+            found.append(1 - (time.perf_counter() - began) / real)
+        return max(0.0, median(found))
 
     def cold(self, workers: int, batches: int) -> dict:
         """Samples/s of the first batches of an epoch, its start included, while the files are not in memory.

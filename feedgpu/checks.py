@@ -20,6 +20,7 @@ import numpy
 import torch
 from torch.utils.data import DataLoader
 
+from feedgpu.gpu import OnDevice, StandIn
 from feedgpu.measure import alternate, run_epoch
 from feedgpu.predict import Parts, calibrate, simulate
 from feedgpu.stand_in import Device
@@ -607,7 +608,13 @@ def fault_of_batches(answer, rows, labels, values) -> str | None:
     }
     held = {}
     for kind, indices in asked.items():
-        given = answer(rows, labels, list(indices))
+        try:
+            given = answer(rows, labels, list(indices))
+        except IndexError as error:
+            return (
+                f"{indices} led to an IndexError, {error}; but each of them has a row: a negative index "
+                "counts from the end"
+            )
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             return f"expected (X, y) for {indices}, you gave {short(given)}"
         if wrong := [part for part in given if not isinstance(part, torch.Tensor)]:
@@ -666,6 +673,7 @@ def speed_of(answer, rows, labels) -> str:
 
     ways = {
         "rows": lambda indices: torch.stack([torch.from_numpy(rows[index].copy()) for index in indices]),
+        "take": lambda indices: torch.from_numpy(numpy.take(rows, indices, 0)),
         "yours": lambda indices: answer(rows, labels, indices),
     }
     found = alternate({name: lambda make=make: seconds(make) for name, make in ways.items()})
@@ -674,4 +682,59 @@ def speed_of(answer, rows, labels) -> str:
         return (
             f"the values are right, at ≈ {times:.1f} times the speed of row by row: gather all rows at once"
         )
-    return Right(f"It is ≈ {times:.1f} times as fast as row by row")
+    said = f"It is ≈ {times:.1f} times as fast as row by row"
+    if found["yours"].low > 2 * found["take"].low:
+        said += f"; a copy of whole rows would be ≈ {found['rows'].low / found['take'].low:.1f} times as fast"
+    return Right(said)
+
+
+@exercise
+def prefetched(answer):
+    "the copy of the next batch is on its way when a batch is handed over, and nothing is read too early"
+    batches = [[torch.full((2, 3), float(i)), torch.tensor([i, i + 1])] for i in range(7)]
+    for after_each_step in (True, False):
+        gpu, given = StandIn(), 0
+        for batch in answer(iter(batches), gpu):
+            if given == len(batches):
+                return f"expected {len(batches)} batches, you hand over more"
+            if fault := fault_of_sent(batch, batches[given], given + 1, gpu):
+                return fault
+            given += 1
+            sent = gpu.sent / 2
+            if sent < min(given + 1, len(batches)):
+                return (
+                    f"batch {given} was handed over before batch {given + 1} was sent: a loop that waits for "
+                    "its step would have it sent only afterwards"
+                )
+            if sent > given + 3:
+                return f"{sent:.0f} batches were sent when batch {given} was handed over: at most three ahead"
+            for part in batch:
+                gpu.compute(part, 0.001)
+            if after_each_step:
+                gpu.synchronize()
+            del batch, part
+        if given < len(batches):
+            return f"expected {len(batches)} batches, you handed over {given}: the last ones are missing"
+        if gpu.waited:
+            return (
+                f"for {gpu.waited} of {gpu.sent} copies the host had to wait: pin each part, and send it "
+                "with non_blocking=True"
+            )
+        if gpu.races:
+            return gpu.races[0]
+
+
+def fault_of_sent(batch, expected: list, number: int, gpu: StandIn) -> str | None:
+    "What is wrong with a batch that was handed over, apart from its time"
+    if not isinstance(batch, (list, tuple)) or len(batch) != 2:
+        return f"expected batch {number} as a list of two tensors on the device, you gave {short(batch)}"
+    for part, values in zip(batch, expected, strict=True):
+        if not isinstance(part, OnDevice):
+            return f"a part of batch {number} is not on the device: gpu.send returns one that is"
+        if not torch.equal(part.values, values):
+            return f"batch {number} has other numbers than those it came with: is it the one that was due?"
+        if part.stream is gpu.default:
+            return (
+                f"batch {number} was sent on the stream of the steps, where a copy waits for the step before "
+                "it: gpu.Stream() makes another one"
+            )

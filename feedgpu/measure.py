@@ -23,6 +23,7 @@ from feedgpu.pictures import number, percent
 from feedgpu.predict import calibrate
 from feedgpu.timeline import as_arguments, delivered, first_batches, patient, recording, samples_in, similar
 from my_classes import Meter, available_cpus
+from my_prefetch import tensors
 
 
 @dataclass
@@ -233,7 +234,7 @@ def opened():
 def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
     """Where the time of one sample goes, in seconds a sample, files in the page cache and nobody in the way.
 
-    "open and read": the bytes of its files. "deserialise": the rest of the dataset's method `load`, or of
+    "open and read": the bytes of its own files. "deserialise": the rest of the dataset's method `load`, or of
     the whole sample if there is none. "transform": its `transform`. "the rest" of `__getitem__`. And its
     part of the batch's "collate" and, if the loader has workers, of the hand-over between processes: "copy"
     in the worker, "receive" in the main process.
@@ -242,7 +243,10 @@ def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
     """
     one = recording(first_batches(loader, 1), num_workers=0)
     with opened() as files:
-        samples = sum(samples_in(recorded.batch) for recorded in hold(one))
+        batches = [recorded.batch for recorded in hold(one)]
+    samples = sum(map(samples_in, batches))
+    if max((file.stat().st_size for file in files), default=0) > 4 * sum(X.nbytes for X in tensors(batches)):
+        files = []  # a pack, say: reading its rows cannot be told from copying them
     found = {}
     for _ in range(rounds):
         warm(files)

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
-from feedgpu.timeline import WORK, gathered
+from feedgpu.timeline import WORK, gathered, name_of
 
 # Okabe and Ito's palette (2008), which colour-blind readers can tell apart.
 COLOURS = {
@@ -135,7 +136,7 @@ def gantt(timelines: dict, title: str, until: float | None = None):
             len(drawn), figsize=(7, sum(heights) + 0.95), sharex=True, squeeze=False, height_ratios=heights
         )
         for axes, (label, of) in zip(places[:, 0], drawn.items(), strict=True):
-            names = ["main process" if who == "main" else f"worker {who}" for who in rows[label]]
+            names = [name_of(who) for who in rows[label]]
             for (who, what), spans in sorted(of.items(), key=lambda pair: pair[0][1] in WORK):
                 axes.broken_barh(
                     spans, (rows[label].index(who) - 0.4, 0.8), color=COLOURS[what], lw=0, antialiased=False
@@ -200,9 +201,12 @@ def waterfall(stalls: dict, step: float):
         axes.tick_params(left=False)
         names = {"computing": "computing", "waiting": "data stall"}
         patches = [Patch(color=COLOURS[what], label=name) for what, name in names.items()]
+        # Its right end is that of the axes, beyond which a picture is cut.
+        where = blended_transform_factory(axes.transAxes, figure.transFigure)
         figure.legend(
-            handles=patches, loc="lower right", ncols=2, borderaxespad=0.2, handlelength=1
-        ).set_in_layout(False)
+            handles=patches, loc="lower right", ncols=2, borderaxespad=0.2, handlelength=1,
+            bbox_to_anchor=(1, 0), bbox_transform=where,
+        ).set_in_layout(False)  # fmt: skip
         plt.show()
 
 

@@ -29,9 +29,10 @@ spans = []  # of the batch that this process is making: (what, start, end)
 class Span:
     """Something that was done for one batch, from `start` to `end`, in seconds since the run's start.
 
-    `who`: "main" or the worker's number. `what`: starting (of workers), waiting or computing in the main
-    process; where batches are made reading, transforming, collating or copying (into shared memory), and
-    making, which is a sample as a whole, around its reading and transforming.
+    `who`: "main" or the worker's number; or another name, as in feedgpu.gpu. `what`: starting (of workers),
+    waiting or computing in the main process; where batches are made reading, transforming, collating or
+    copying (into shared memory), and making, which is a sample as a whole, around its reading and
+    transforming.
     """
 
     who: str | int
@@ -86,7 +87,9 @@ def tid(who) -> int:
 
 
 def name_of(who) -> str:
-    return "main process" if who == "main" else f"worker {who}"
+    if who == "main":
+        return "main process"
+    return who if isinstance(who, str) else f"worker {who}"
 
 
 def gathered(timeline: Timeline) -> dict:

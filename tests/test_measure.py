@@ -21,10 +21,11 @@ from feedgpu.measure import (
     sample_parts,
     stalls,
 )
+from feedgpu.pack import pack
 from feedgpu.page_cache import NotCold
 from feedgpu.stand_in import Device
 from feedgpu.workloads import Costly
-from my_classes import Dataset, read_tensor
+from my_classes import Dataset, PackedDataset, read_tensor
 
 
 class Stream(IterableDataset):
@@ -196,6 +197,9 @@ def test_where_the_time_of_a_sample_goes(dataset):
     assert parts["transform"].low >= 0.01
     assert max(parts, key=lambda name: parts[name].median) == "transform"
     assert parts["deserialise"].median > 0 and parts["open and read"].median > 0
+    pack(root)
+    packed = sample_parts(DataLoader(PackedDataset(partition["train"], labels, root), batch_size=2), rounds=1)
+    assert packed["open and read"].median < 1e-6, "the file of all samples is not read for one batch"
     costly = sample_parts(DataLoader(Costly(8, waiting=0.01), batch_size=2), rounds=1)
     assert costly["deserialise"].median > 0.01, "without a method load all of a sample is one part"
     assert costly["open and read"].median < 0.001

@@ -1,7 +1,7 @@
 """Writes what README.md takes from elsewhere: python3 tools/readme.py
 
 The map of chapters and the picture come from the notebooks, the run of the script from
-benchmarks/results/script_seeds.json.
+benchmarks/results/script_seeds.json, the table of loaders from benchmarks/results/peers.json.
 
 A chapter's first cell has its question as title, its outcomes as bullets, and a sentence on its time:
 "Reading takes 12 minutes, running about 10 s". --check writes nothing; it exits with 1 if README.md is old.
@@ -12,12 +12,15 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import median
 
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 PICTURE_OF = "00_what_can_this_machine_show_me.ipynb"
 MAP = re.compile(r"(?s)(<!-- map: .*? -->\n).*?(<!-- end of map -->)")
+PEERS = re.compile(r"(?s)(<!-- peers: .*? -->\n).*?(<!-- end of peers -->)")
 RUN = re.compile(r"(?s)(<!-- run: .*? -->\n).*?(<!-- end of run -->)")
 
 
@@ -39,7 +42,7 @@ def chapter(path: Path) -> str:
 
 def run_of_the_script() -> str:
     "What the script said with seed 0, shortened, and what it reaches with all seeds"
-    found = json.loads((ROOT / "benchmarks" / "results" / "script_seeds.json").read_text(encoding="utf-8"))
+    found = json.loads((RESULTS / "script_seeds.json").read_text(encoding="utf-8"))
     lines = found["runs"][0]["said"].splitlines()
     table = next(i for i, line in enumerate(lines) if line.lstrip().startswith("epoch"))
     end = next(i for i, line in enumerate(lines) if line.startswith("Validation accuracy"))
@@ -52,6 +55,35 @@ def run_of_the_script() -> str:
         f"({machine['CPUs that this process may use']} shared CPUs, {machine['versions']}, {date}: at most "
         f"{seconds:.0f} s in all, and {min(accuracies)} to {max(accuracies)} % with the seeds 0 to 9.)\n\n"
     )
+
+
+def table_of_loaders() -> str:
+    "Warm and cold rates of the loaders that benchmarks/peers.py measured, as multiples of the article's"
+    found = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))
+    columns = [rates_of(found["workloads"][key]) for key in ("W1", "W2")]
+    names = sorted({*columns[0], *columns[1]}, key=lambda name: -columns[0].get(name, [0])[0])
+    lines = ["| | 3 KB: samples/s | × | cold × | 150 KB: samples/s | × | cold × |", "|---" * 7 + "|"]
+    for name in names:
+        cells = [rounded for column in columns for rounded in column.get(name, (0, "–", "–", "–"))[1:]]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    machine, date = found["machine"], found["date"]
+    said = f"{machine['CPUs that this process may use']} shared CPUs, {machine['versions']}, {date}"
+    return "\n" + "\n".join(lines) + f"\n\n({said}.)\n\n"
+
+
+def rates_of(workload: dict) -> dict[str, tuple]:
+    "{loader: (its rate, the rate and its ratios to the article's, warm and cold, as they are shown)}"
+    rows = workload["rows"]
+    articles = [row for name, row in rows.items() if name.startswith("the article")]
+    article = max((row["rates"] for row in articles), key=median)
+    cold = max(median(row["cold"]) for row in articles)
+    shown = {}
+    for name, row in rows.items():
+        times = median(a / b for a, b in zip(row["rates"], article, strict=True))
+        iced = f"{median(row['cold']) / cold:.1f}" if row["cold"] else "–"
+        rate = median(row["rates"])
+        shown[name] = rate, f"{rate:,.0f}", f"{times:.0f}" if times >= 10 else f"{times:.1f}", iced
+    return shown
 
 
 def picture(path: Path) -> bytes:
@@ -69,6 +101,7 @@ def main(arguments: list[str]) -> int:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     new = MAP.sub(lambda found: f"{found[1]}\n{header}{rows}\n{found[2]}", text)
     new = RUN.sub(lambda found: f"{found[1]}{run_of_the_script()}{found[2]}", new)
+    new = PEERS.sub(lambda found: f"{found[1]}{table_of_loaders()}{found[2]}", new)
     if "--check" in arguments:
         return int(new != text)
     (ROOT / "README.md").write_text(new, encoding="utf-8")
