@@ -19,7 +19,7 @@ def pytest_configure(config):
     # A shell lets what it starts in the background ignore Ctrl-C, and the tests' own processes would, too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = tempfile.TemporaryDirectory()
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     config.add_cleanup(folder.cleanup)
     isolate_kernels(folder.name)
 

@@ -1,5 +1,9 @@
 """tools/run_notebooks.py stores real changes, and nothing else."""
 
+import os
+import subprocess
+import sys
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -91,3 +95,10 @@ def test_a_failing_notebook_is_not_stored(stored, capsys):
     assert not run(stored, check=False)
     assert stored.read_bytes() == before
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_what_a_killed_kernel_leaves_is_cleared_away_with_the_run():
+    "nbval gives a kernel no time to remove its temporary folder, which may hold a dataset"
+    ask = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+    where = subprocess.run(ask, capture_output=True, text=True).stdout.strip()
+    assert where == os.environ["IPYTHONDIR"]

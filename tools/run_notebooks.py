@@ -39,9 +39,11 @@ NOT_COMPARED = {"image/png", "image/jpeg", WIDGET}
 
 
 def isolate_kernels(folder):
-    """Keep what is whoever's runs this out of the kernels: settings and logbook are those of `folder`."""
+    """Keep what is whoever's runs this out of the kernels: settings and logbook are those of `folder`, and so
+    are the folders that a kernel makes for itself, for nbval kills it before it can clear them away."""
     os.environ["IPYTHONDIR"] = str(folder)
     os.environ["FEEDGPU_LOGBOOK"] = str(folder)
+    os.environ["TMPDIR"] = str(folder)
     os.environ.pop("MPLBACKEND", None)  # with another backend, figures do not reach the notebook
 
 
@@ -183,7 +185,7 @@ def main():
     args = parser.parse_args()
 
     paths = args.notebooks or all_notebooks()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         isolate_kernels(folder)
         results = [run(path, args.check, args.anew) for path in paths]
     return 0 if all(results) else 1
