@@ -1,4 +1,4 @@
-"""Puts a new dataset in the place of an old one, so that a kill at any moment leaves no mixture.
+"""Puts a new dataset in the place of an old one, so that a kill leaves no mixture, and one of the two.
 
 Everything is first written into `.incoming/`, its partition.json last. Only then `commit` takes the old
 dataset away and moves the new one in:
@@ -7,8 +7,8 @@ dataset away and moves the new one in:
     2. the old files are deleted, the new ones move into place
     3. .incoming/partition.json moves to its place: from here on there is the new dataset
 
-A process that is killed leaves the old dataset before 1, the new one after 3, and in between none, but two
-lists of all the files that may be lying about, by which the next run's `clear` deletes them.
+A process that is killed leaves the old dataset before 1 and the new one after 3. In between there is none,
+but all that is needed to go on: the next run's `clear` does the rest, and then there is the new one.
 """
 
 import json
@@ -28,15 +28,20 @@ except ImportError:  # Windows: two writers at once are not noticed there
 INCOMING = ".incoming"
 
 
-def commit(partition: dict[str, list[str]], root: Path):
-    "Replaces the dataset in `root`, if there is one, by that which lies ready in `.incoming/`"
+def commit(root: Path):
+    """Puts what lies ready in `.incoming/` in the place of the dataset in `root`, if there is one; or goes on
+    with that where a process that was killed had stopped."""
     incoming = root / INCOMING
     if (root / "partition.json").exists():
         os.replace(root / "partition.json", incoming / "replaced.json")
-    delete(listed_in(incoming / "replaced.json"), root)
-    for ID in (ID for IDs in partition.values() for ID in IDs):
-        file_of(ID, root).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file_of(ID, incoming), file_of(ID, root))
+    new = listed_in(incoming / "partition.json")
+    if (incoming / "labels.json").exists():  # else everything before it has been done
+        kept = {file_of(ID, root) for ID in new}
+        delete([ID for ID in listed_in(incoming / "replaced.json") if file_of(ID, root) not in kept], root)
+    for ID in new:
+        if file_of(ID, incoming).exists():
+            file_of(ID, root).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file_of(ID, incoming), file_of(ID, root))
     for name in ("labels.json", "classes.json", "partition.json"):
         if (incoming / name).exists():
             os.replace(incoming / name, root / name)
@@ -44,15 +49,12 @@ def commit(partition: dict[str, list[str]], root: Path):
 
 
 def clear(root: Path):
-    """Takes away what a writer that ended at any moment has left; a dataset that is there stays.
-
-    `.incoming/partition.json` exists from the end of the writing to the end of the commit. In that time a
-    folder without a partition.json of its own may hold files of the old and of the new dataset.
-    """
+    """Takes away what a writer that ended before its commit has left, or ends the commit; a dataset that is
+    there stays. `.incoming/partition.json` exists from the end of the writing to the end of the commit."""
     incoming = root / INCOMING
-    if (incoming / "partition.json").exists() and not (root / "partition.json").exists():
-        delete(listed_in(incoming / "replaced.json") + listed_in(incoming / "partition.json"), root)
-    if incoming.exists():
+    if not (root / "partition.json").exists() and listed_in(incoming / "partition.json"):
+        commit(root)
+    elif incoming.exists():
         shutil.rmtree(incoming)
 
 

@@ -66,7 +66,7 @@ def write(source: Source, root="data", force=False, skip_unreadable=False) -> tu
             try:
                 partition, labels = stage(source, root / INCOMING, skip_unreadable)
                 with ctrl_c_deferred():
-                    commit(partition, root)
+                    commit(root)
             finally:
                 clear(root)
     except OSError as error:

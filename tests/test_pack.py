@@ -223,7 +223,7 @@ def test_killed_while_a_new_dataset_takes_the_pack_away(tmp_path, dies):
             break
         there = (root / "partition.json").exists()
         assert not there or check(root) == []
-        write(noise(seed=1), root, force=there)
+        write(noise(seed=1), root, force=True)
         pack(root)
         assert holds(root, noise(seed=1)) and check(root) == []
     assert steps > 20
