@@ -6,6 +6,7 @@ Copy this file with my_packed.py. Needs torch and the standard library.
 import atexit
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -16,8 +17,9 @@ from torch.utils.data import DataLoader
 
 PIECE = 1 << 20  # bytes that are handed over at once, if a batch is smaller: handing over has its price
 AHEAD = 2  # pieces that the thread is asked for before the first is there
+BEHIND = 4  # batches on a CUDA device whose steps have not run yet
 OF_WORKERS = {
-    *("num_workers", "persistent_workers", "prefetch_factor", "worker_init_fn", "timeout", "pin_memory"),
+    *("num_workers", "persistent_workers", "prefetch_factor", "worker_init_fn", "timeout"),
     *("multiprocessing_context", "pin_memory_device", "in_order"),
 }  # arguments of DataLoader that say nothing here
 
@@ -32,7 +34,11 @@ class PrefetchLoader:
     about workers are taken, and have no effect. So are `len(loader)`, `loader.sampler` and the like.
 
     `device`: a CUDA device to which the batches are copied on a stream of their own, through pinned memory,
-    while the model computes on the one before. Other devices get batches that are on the CPU.
+    while the model computes on the one before; tensors in tuples, lists and dicts are. The stream that is
+    current when a batch is asked for may use it; another one has to wait for that, and to record it. The host
+    may run ahead of the device by four steps. Other devices get batches that are on the CPU.
+
+    `pin_memory`: hands over batches in pinned memory, where there is a CUDA device.
 
     An error in the dataset is raised where the batch was due. Whoever leaves the loop early leaves no
     thread behind.
@@ -48,6 +54,7 @@ class PrefetchLoader:
         collate_fn: Callable | None = None,
         drop_last: bool = False,
         generator: torch.Generator | None = None,
+        pin_memory: bool = False,
         device: torch.device | str = "cpu",
         **of_workers,
     ):
@@ -66,6 +73,7 @@ class PrefetchLoader:
             collate_fn=collate_fn,
             drop_last=drop_last,
             generator=generator,
+            pin_memory=pin_memory,
         )
         self.device = torch.device(device)
         self._stream = None
@@ -79,9 +87,13 @@ class PrefetchLoader:
             raise AttributeError(name)
         return getattr(self._loader, name)
 
+    def __getstate__(self):
+        return self.__dict__ | {"_stream": None}
+
     def __iter__(self) -> Iterator:
         indices = iter(self._loader.batch_sampler)
         torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader draws
+        running = deque()  # events at the ends of steps, on a CUDA device
         with self._thread() as (asked, made):
             pending, many = 0, None  # pieces that were asked for; batches in a piece, once one is known
             while True:
@@ -99,12 +111,15 @@ class PrefetchLoader:
                     if copied is not None:
                         self._receive(batch, copied)
                     yield batch
+                    if copied is not None:
+                        self._hold_back(running)
 
     @contextmanager
     def _thread(self):
         "A thread that is there during the block, and two queues: what it is asked for, and what it has made"
         if self.device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(self.device)  # one for good: memory is kept by stream
+            self.device = self._stream.device
         asked, made = queue.SimpleQueue(), queue.SimpleQueue()
         thread = threading.Thread(target=self._make, args=(asked, made), name="PrefetchLoader", daemon=True)
 
@@ -126,6 +141,8 @@ class PrefetchLoader:
 
     def _make(self, asked: queue.SimpleQueue, made: queue.SimpleQueue):
         "What the thread does, until it is asked for None"
+        if self._stream is not None:
+            torch.cuda.set_device(self.device)  # a new thread begins on device 0
         while (piece := asked.get()) is not None:
             made.put([self._batch(indices) for indices in piece])
 
@@ -139,7 +156,11 @@ class PrefetchLoader:
                 samples = [dataset[index] for index in indices]
             batch = self._loader.collate_fn(samples)
             if self._stream is None:
+                if self._loader.pin_memory and torch.cuda.is_available():
+                    batch = tree_map(pinned, batch)
                 return batch, None
+            if not tensors(batch):
+                raise TypeError(f"there is no tensor in this {type(batch).__name__} to be sent to the device")
             with torch.cuda.stream(self._stream):
                 batch = tree_map(self._copied, batch)
                 return batch, self._stream.record_event()
@@ -147,9 +168,7 @@ class PrefetchLoader:
             return error, None
 
     def _copied(self, X):
-        if not isinstance(X, torch.Tensor):
-            return X
-        return X.pin_memory().to(self.device, non_blocking=True)
+        return pinned(X).to(self.device, non_blocking=True) if isinstance(X, torch.Tensor) else X
 
     def _receive(self, batch, copied):
         "Makes the loop's stream wait for the copy, and the copy's memory wait for the loop's stream"
@@ -157,6 +176,16 @@ class PrefetchLoader:
         stream.wait_event(copied)
         for X in tensors(batch):
             X.record_stream(stream)
+
+    def _hold_back(self, running: deque):
+        "Lets the host run ahead no further: the memory of a batch is free only when its step has run"
+        running.append(torch.cuda.current_stream(self.device).record_event())
+        if len(running) > BEHIND:
+            running.popleft().synchronize()
+
+
+def pinned(X):
+    return X.pin_memory() if isinstance(X, torch.Tensor) and X.device.type == "cpu" else X
 
 
 def tensors(batch) -> list[torch.Tensor]:

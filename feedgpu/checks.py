@@ -693,8 +693,11 @@ def prefetched(answer):
     "the copy of the next batch is on its way when a batch is handed over, and nothing is read too early"
     batches = [[torch.full((2, 3), float(i)), torch.tensor([i, i + 1])] for i in range(7)]
     for after_each_step in (True, False):
-        gpu, given = StandIn(), 0
-        for batch in answer(iter(batches), gpu):
+        gpu, given, own = StandIn(), 0, 0
+        handed = answer(iter(batches), gpu)
+        if not hasattr(handed, "__next__"):
+            return f"expected a generator, you gave {short(handed)}: hand a batch over with `yield`"
+        for batch in handed:
             if given == len(batches):
                 return f"expected {len(batches)} batches, you hand over more"
             if fault := fault_of_sent(batch, batches[given], given + 1, gpu):
@@ -708,17 +711,30 @@ def prefetched(answer):
                 )
             if sent > given + 3:
                 return f"{sent:.0f} batches were sent when batch {given} was handed over: at most three ahead"
+            stream = gpu.current_stream()
+            if stream is not gpu.default:
+                return (
+                    "your stream was still the current one when a batch was handed over, so that the steps "
+                    "would be put there: `yield` after the `with gpu.stream(...)`, not in it"
+                )
+            if any(stream.clock.get(part.stream, 0) > max(one.written for one in batch) for part in batch):
+                return (
+                    f"the step on batch {given} has to wait for the copy of batch {given + 1}: wait for a "
+                    "batch's own copy, when you hand it over"
+                )
             for part in batch:
                 gpu.compute(part, 0.001)
             if after_each_step:
-                gpu.synchronize()
+                before = gpu.waited
+                stream.synchronize()  # as .item() does
+                own += gpu.waited - before
             del batch, part
         if given < len(batches):
             return f"expected {len(batches)} batches, you handed over {given}: the last ones are missing"
-        if gpu.waited:
+        if gpu.waited > own:
             return (
-                f"for {gpu.waited} of {gpu.sent} copies the host had to wait: pin each part, and send it "
-                "with non_blocking=True"
+                f"the host waited {gpu.waited - own} times: pin each part, send it with non_blocking=True, "
+                "and let the stream of the steps wait for it"
             )
         if gpu.races:
             return gpu.races[0]

@@ -5,7 +5,8 @@
     gpu.compute(X, 0.012)                                   # a step of 12 ms that reads X
     gpu.synchronize()
 
-`Stream`, `stream`, `current_stream` and `synchronize` are those of torch.cuda. What was done when, by the
+`Stream`, with its `record_event`, `wait_event`, `wait_stream` and `synchronize`, `stream`, `current_stream`
+and `synchronize` are those of torch.cuda. What was done when, by the
 host, the bus and the device, is a feedgpu.timeline.Timeline: `gpu.recorded(work)`.
 
 The stand-in keeps the books of a GPU: when each stream, its bus and its processors would be done. Who waits
@@ -80,6 +81,7 @@ class Event:
         self.gpu, self.end, self.clock = gpu, end, clock
 
     def synchronize(self):
+        self.gpu.waited += 1
         join(self.gpu.host, self.clock)
         sleep_until(self.end)
         self.gpu.land(self.end)
@@ -121,15 +123,22 @@ class OnDevice:
 class StandIn:
     """A GPU without a GPU: a bus of `bus` bytes/s, streams, and steps of a known length.
 
-    `races`: what it noticed, in sentences. `sent`: how many tensors were sent so far, and `waited`, for how
-    many of their copies the host had to wait.
+    Copies to the device, copies back and steps are done at the same time, those of a kind one after the other
+    in the order in which the host asked for them.
+
+    `races`: what it noticed, in sentences; that a pinned tensor is written to while it is being sent is not
+    noticed. `sent`: how many tensors were sent so far. `waited`: how often the host waited for a stream.
     """
 
     name = f"a stand-in, with a bus of {BUS / 1e9:.0f} GB/s"
 
     def __init__(self, bus: float = BUS):
         self.bus = bus
-        self.free = {"bus": 0.0, "device": 0.0}  # when each is done with what it has been given
+        self.free = {
+            "bus": 0.0,
+            "bus back": 0.0,
+            "device": 0.0,
+        }  # when each is done with what it has been given
         self.streams, self.here = weakref.WeakSet(), threading.local()
         self.default = self.Stream()
         self.host = {}  # the clock of what the host has waited for
@@ -166,10 +175,9 @@ class StandIn:
             self._host("waiting", stream.synchronize)
             X = self.pin(X)
         self._enqueue("bus", "copying", X.nbytes / self.bus)
-        if pinned and not non_blocking:
+        if not non_blocking:
             self._host("waiting", stream.synchronize)
         self.sent += 1
-        self.waited += not (pinned and non_blocking)
         return OnDevice(self, lambda: X, X.shape, X.dtype, stream)
 
     def take(self, X: OnDevice, indices: OnDevice) -> OnDevice:
@@ -185,8 +193,8 @@ class StandIn:
 
     def fetch(self, X: OnDevice, non_blocking: bool = False) -> torch.Tensor:
         "Sends `X` back, into pinned memory, which a `non_blocking` copy fills later"
-        end = self._enqueue("bus", "copying", X.nbytes / self.bus)
         self._read(X)
+        end = self._enqueue("bus back", "copying", X.nbytes / self.bus)
         back = torch.zeros_like(X.values)
         lands = threading.Timer(max(0.0, end - time.perf_counter()), back.copy_, (X.values,))
         lands.start()
@@ -273,20 +281,25 @@ class Cuda:
         self.Stream, self.stream = torch.cuda.Stream, torch.cuda.stream
         self.current_stream, self.synchronize = torch.cuda.current_stream, torch.cuda.synchronize
         self.spans = None
-        self.cycles = 1e9  # that torch.cuda._sleep waits in a second
-        for _ in range(2):  # the first time warms up
+        self.cycles = 1e9  # that torch.cuda._sleep waits in a second, of a clock that rises under load
+        before = 0.0
+        for _ in range(30):
             start = stamp()
-            torch.cuda._sleep(20_000_000)
+            torch.cuda._sleep(int(0.05 * self.cycles))
             end = stamp()
             end.synchronize()
-            self.cycles = 20_000_000 / (start.elapsed_time(end) / 1e3)
+            self.cycles *= 0.05 / (start.elapsed_time(end) / 1e3)
+            if abs(self.cycles - before) < 0.02 * self.cycles:
+                break
+            before = self.cycles
 
     def pin(self, X: torch.Tensor) -> torch.Tensor:
-        with self._busy():
+        with self._busy("copying"):
             return X.pin_memory()
 
     def send(self, X: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-        with self._busy(), self._noted("bus", "copying"):
+        done = "copying" if non_blocking else "waiting"  # the driver's own copy is part of either
+        with self._busy(done), self._noted("bus", "copying"):
             return X.to("cuda", non_blocking=non_blocking)
 
     def take(self, X: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -294,10 +307,13 @@ class Cuda:
             return X.index_select(0, indices)
 
     def fetch(self, X: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-        with self._noted("bus", "copying"):
-            return X.to("cpu", non_blocking=non_blocking)
+        "X.to('cpu'), into zeros, where PyTorch would take whatever memory there is"
+        back = torch.zeros(X.shape, dtype=X.dtype, pin_memory=True)
+        with self._noted("bus back", "copying"):
+            return back.copy_(X, non_blocking=non_blocking)
 
     def compute(self, X: torch.Tensor, seconds: float):
+        "A step that waits so long, and does not really read `X`"
         with self._noted("device", "computing"):
             torch.cuda._sleep(int(seconds * self.cycles))
 
@@ -317,11 +333,11 @@ class Cuda:
         return timeline(spans, began, time.perf_counter())
 
     @contextmanager
-    def _busy(self):
+    def _busy(self, what: str):
         began = time.perf_counter()
         yield
         if self.spans is not None:
-            self.spans.append(("host", "copying", began, time.perf_counter()))
+            self.spans.append(("host", what, began, time.perf_counter()))
 
     @contextmanager
     def _noted(self, who: str, what: str):

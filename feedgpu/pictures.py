@@ -193,7 +193,9 @@ def waterfall(stalls: dict, step: float):
             axes.barh(row, end - 1e3 * step, 0.7, 1e3 * step, color=COLOURS["waiting"])
             if before > end:
                 axes.barh(row, before - end, 0.7, end, fill=False, edgecolor="0.6", linestyle=":")
-            axes.text(max(end, before), row, f" {end - 1e3 * step:.0f} ms, {percent(share)}", va="center")
+            axes.text(
+                max(end, before), row, f" {number(end - 1e3 * step, 2)} ms, {percent(share)}", va="center"
+            )
         axes.set_yticks(range(len(shares)), stalls)
         axes.set(xlim=(0, 1.2 * max(ends)), title=said)
         axes.set_xlabel("milliseconds for one batch", loc="left")

@@ -70,7 +70,7 @@ def test_the_gpu_benchmark_runs_and_its_numbers_can_be_shown(tmp_path, capsys):
     done = gpu("--quick")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["training"]) == 16  # two workloads, two networks, four loaders
+    assert len(found["training"]) == 20  # two workloads, two networks, five loaders
     for row in found["training"]:
         assert row["samples/s"] > 0
         assert all(0 <= row[share] <= 1 for share in ("stall", "gaps", "waiting"))

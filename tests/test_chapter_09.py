@@ -23,21 +23,33 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "09_the_price_of_a_file.ipynb"
 CUDA = {
     '        device: torch.device | str = "cpu",\n': "",
+    "        pin_memory: bool = False,\n": "",
+    "            pin_memory=pin_memory,\n": "",
     "        self.device = torch.device(device)\n        self._stream = None\n": "",
+    "        running = deque()  # events at the ends of steps, on a CUDA device\n": "",
     '        if self.device.type == "cuda" and self._stream is None:\n'
-    "            self._stream = torch.cuda.Stream(self.device)  # one for good: memory is kept by stream"
-    "\n": "",
+    "            self._stream = torch.cuda.Stream(self.device)  # one for good: memory is kept by stream\n"
+    "            self.device = self._stream.device\n": "",
+    "        if self._stream is not None:\n"
+    "            torch.cuda.set_device(self.device)  # a new thread begins on device 0\n": "",
     "many or pieced(batches[0][0])": "many or pieced(batches[0])",
     "for batch, copied in batches:": "for batch in batches:",
     "                    if copied is not None:\n                        self._receive(batch, copied)\n": "",
+    "                    if copied is not None:\n                        self._hold_back(running)\n": "",
     "            if self._stream is None:\n"
+    "                if self._loader.pin_memory and torch.cuda.is_available():\n"
+    "                    batch = tree_map(pinned, batch)\n"
     "                return batch, None\n": "            return batch\n",
+    "            if not tensors(batch):\n"
+    "                raise TypeError("
+    'f"there is no tensor in this {type(batch).__name__} to be sent to the device")\n': "",
     "            with torch.cuda.stream(self._stream):\n"
     "                batch = tree_map(self._copied, batch)\n"
     "                return batch, self._stream.record_event()\n": "",
     "return error, None": "return error",
 }
-FOR_CUDA = {"_copied", "_receive"}  # methods
+# methods and functions
+FOR_CUDA = {"__getstate__", "_copied", "_receive", "_hold_back", "pinned"}
 
 
 def without_cuda(source):
@@ -73,7 +85,7 @@ def members(source):
     "{name: syntax tree} of the class's methods, whether it is written in one piece or several, and functions"
     found, pieces = {}, 0
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef) and node.name not in FOR_CUDA:
             found[node.name] = ast.dump(Bare().visit(node))
         if not isinstance(node, ast.ClassDef):
             continue
