@@ -22,8 +22,10 @@ lab: .venv/ready ## open the chapters in JupyterLab
 notebooks: .venv/ready ## run the chapters and store what they show
 	.venv/bin/python tools/run_notebooks.py
 
-bench: build/bench/ready ## measure our loaders beside the peers' (a quarter of an hour, on a quiet machine)
+bench: build/bench/ready ## measure our loaders beside the peers' (half an hour, on a quiet machine)
 	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py
+	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py --large
+	PYTHONPATH=. build/bench/bin/python benchmarks/prefetch_profile.py
 
 format: .venv/ready ## format code and notebooks, and mend what can be mended
 	.venv/bin/ruff format

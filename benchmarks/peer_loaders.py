@@ -6,7 +6,7 @@ Each class is what its user writes, and is read by benchmarks/peer_process.py:
     kept           what it reads: a folder beside the others, or "article" for the article's own
     workers        the numbers of workers (or threads) to try
     shuffle        of the "whole" epoch, or through what
-    recipe         it is our idea, a gather from a mapped file, under another name: compared, but no peer
+    recipe         it is a way of our own, under whatever name: compared, but no peer
     convert        (root, target): from the article's folder, one sample at a time in memory where it can be
     batches        (workers): one epoch of (X, y), X a tensor 64 × shape, y 64 × int64, the last ones fewer
 
@@ -110,6 +110,56 @@ class Packed:
 class Prefetched(Packed):
     def batches(self, workers):
         return PrefetchLoader(self.dataset, BATCH, shuffle=True)
+
+
+class PackedOneByOne(Packed):
+    workers, recipe = WORKERS, True
+
+    def __init__(self, root, target):
+        super().__init__(root, target)
+        self.dataset.__getitems__ = None  # DataLoader gets samples, and collates them
+
+
+class PackedIndexed:
+    distribution, kept, workers, shuffle, recipe = "", "article/packed", (0,), "whole", True
+
+    def __init__(self, root, target):
+        self.X, self.y = mapped(target)
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitems__(self, indices):
+        indices = torch.tensor(indices)
+        return self.X[indices], self.y[indices]
+
+    def batches(self, workers):
+        return DataLoader(self, BATCH, shuffle=True, num_workers=workers, collate_fn=whole)
+
+
+class RawFiles:
+    distribution, kept, workers, shuffle, recipe = "", "raw", WORKERS, "whole", True
+
+    @staticmethod
+    def convert(root, target):
+        note(root, target)
+        for i, (X, _) in enumerate(samples(root)):
+            X.numpy().tofile(target / f"{i}.raw")
+        numpy.save(target / "labels.npy", labels_of(root).numpy())
+
+    def __init__(self, root, target):
+        self.target, self.labels = target, numpy.load(target / "labels.npy").tolist()
+        self.size, self.shape, self.dtype = noted(target)
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, i):
+        X = numpy.fromfile(self.target / f"{i}.raw", self.dtype)
+        return torch.from_numpy(X).view(*self.shape), self.labels[i]
+
+    def batches(self, workers):
+        return DataLoader(self, BATCH, shuffle=True, num_workers=workers)
 
 
 class InMemory:
@@ -488,6 +538,9 @@ PEERS = {
     "the article, 0 workers": ArticleAlone,
     "PackedDataset in DataLoader": Packed,
     "PrefetchLoader": Prefetched,
+    "packed, sample by sample": PackedOneByOne,
+    "packed, x[indices]": PackedIndexed,
+    "one raw file a sample": RawFiles,
     "TensorDataset in memory": InMemory,
     "LMDB": Lmdb,
     "h5py": H5py,

@@ -1,7 +1,7 @@
 """Our loaders beside the peers: the same samples, each library in its own process, by its own best path.
 
     make bench                                    # sets up what is needed, then runs:
-    build/bench/bin/python benchmarks/peers.py    # about 12 minutes; rewrites results/peers.*
+    build/bench/bin/python benchmarks/peers.py    # about 20 minutes; rewrites results/peers.*
     ... --quick            # a few samples, prints the tables and writes nothing
     ... --only LMDB h5py   # these beside our own; writes nothing
     ... --large            # ours alone, W1 with 4 GB; rewrites results/peers_large.*
@@ -39,6 +39,7 @@ from statistics import median
 import matplotlib.pyplot as plt
 import numpy
 import torch
+from matplotlib.lines import Line2D
 from peer_loaders import PEERS
 from peer_process import STEPS, source_of
 
@@ -587,7 +588,7 @@ def draw(found: dict, file: Path):
     names = sorted(first_of, key=lambda name: median(first_of[name]["rates"]))
     with plt.rc_context(STYLE):
         figure, places = plt.subplots(
-            1, len(workloads), figsize=(9, 1.2 + 0.25 * len(names)), sharey=True, squeeze=False
+            1, len(workloads), figsize=(9, 1.5 + 0.25 * len(names)), sharey=True, squeeze=False
         )
         for axes, (key, of) in zip(places[0], workloads.items(), strict=True):
             axes.axvline(median(of["limits"]), color="0.6", linestyle=":")
@@ -595,9 +596,7 @@ def draw(found: dict, file: Path):
                 if name not in of["rows"]:
                     continue
                 row = of["rows"][name]
-                colour = COLOURS["waiting"] if row["distribution"] else OTHERS[0]
-                if name in (PACKED_ROW, OURS):
-                    colour = COLOURS["computing"]
+                colour = KINDS[kind_of(name, row)]
                 rates = row["rates"]
                 axes.plot([min(rates), max(rates)], [name, name], color=colour, lw=1)
                 axes.plot(median(rates), name, "o", color=colour)
@@ -608,8 +607,26 @@ def draw(found: dict, file: Path):
             axes.grid(axis="y", color="0.9")
             axes.margins(x=0.18)
         figure.suptitle(title(workloads), x=0.01, ha="left", fontsize=10)
+        marks = [Line2D([], [], color=colour, marker="o", lw=0, label=kind) for kind, colour in KINDS.items()]
+        figure.legend(handles=marks, loc="outside lower left", ncols=4, fontsize=8)
         figure.savefig(file)
         plt.close(figure)
+
+
+KINDS = {
+    "ours": COLOURS["computing"],
+    "a library": COLOURS["waiting"],
+    "the article's": OTHERS[0],
+    "our way, in other files or another loop": OTHERS[2],
+}
+
+
+def kind_of(name: str, row: dict) -> str:
+    if name in (PACKED_ROW, OURS):
+        return "ours"
+    if name in (BASE, ALONE):
+        return "the article's"
+    return list(KINDS)[3 if row["recipe"] else 1]
 
 
 def title(workloads: dict) -> str:
