@@ -731,10 +731,14 @@ def prefetched(answer):
             del batch, part
         if given < len(batches):
             return f"expected {len(batches)} batches, you handed over {given}: the last ones are missing"
+        if gpu.pageable:
+            return (
+                f"{gpu.pageable} of {gpu.sent} tensors were sent without gpu.pin: the host copies and waits"
+            )
         if gpu.waited > own:
             return (
-                f"the host waited {gpu.waited - own} times: pin each part, send it with non_blocking=True, "
-                "and let the stream of the steps wait for it"
+                f"the host waited {gpu.waited - own} times: send with non_blocking=True, and let the stream "
+                "of the steps wait, not the host"
             )
         if gpu.races:
             return gpu.races[0]

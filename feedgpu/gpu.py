@@ -127,7 +127,8 @@ class StandIn:
     in the order in which the host asked for them.
 
     `races`: what it noticed, in sentences; that a pinned tensor is written to while it is being sent is not
-    noticed. `sent`: how many tensors were sent so far. `waited`: how often the host waited for a stream.
+    noticed. `sent`: how many tensors were sent so far, and `pageable`, how many of them were not pinned.
+    `waited`: how often the host waited for a stream.
     """
 
     name = f"a stand-in, with a bus of {BUS / 1e9:.0f} GB/s"
@@ -142,7 +143,8 @@ class StandIn:
         self.streams, self.here = weakref.WeakSet(), threading.local()
         self.default = self.Stream()
         self.host = {}  # the clock of what the host has waited for
-        self.races, self.spans, self.sent, self.waited = [], None, 0, 0
+        self.races, self.spans = [], None
+        self.sent, self.pageable, self.waited = 0, 0, 0
         self.blocks = {}  # {bytes: memory that nobody holds}
         self.landing = []  # (when, the thread that fills what was fetched)
 
@@ -178,6 +180,7 @@ class StandIn:
         if not non_blocking:
             self._host("waiting", stream.synchronize)
         self.sent += 1
+        self.pageable += not pinned
         return OnDevice(self, lambda: X, X.shape, X.dtype, stream)
 
     def take(self, X: OnDevice, indices: OnDevice) -> OnDevice:
