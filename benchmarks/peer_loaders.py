@@ -293,9 +293,8 @@ class SafetensorsMapped(Safetensors):
         return self.X.index_select(0, indices), self.labels[indices]
 
 
-class TorchdataNodes:
-    # It brings no format. Without threads it only asks for what our recipe gathers: a row of its own.
-    distribution, kept, workers, shuffle, recipe = "torchdata", "article/packed", (1, 2, 4), "whole", False
+class OverThePack:
+    "For libraries that bring no format"
 
     def __init__(self, root, target):
         self.X, self.y = mapped(target)
@@ -303,6 +302,11 @@ class TorchdataNodes:
     def gather(self, indices):
         indices = torch.tensor(indices)
         return self.X.index_select(0, indices), self.y[indices]
+
+
+class TorchdataNodes(OverThePack):
+    # It brings no format. Without threads it only asks for what our recipe gathers: a row of its own.
+    distribution, kept, workers, shuffle, recipe = "torchdata", "article/packed", (1, 2, 4), "whole", False
 
     def batches(self, workers):
         from torchdata import nodes
@@ -478,15 +482,8 @@ class WebDataset:
         return self.webdataset.WebLoader(dataset, batch_size=None, num_workers=workers)
 
 
-class Spdl:
+class Spdl(OverThePack):
     distribution, kept, workers, shuffle, recipe = "spdl-core", "article/packed", (1, 2, 4), "whole", False
-
-    def __init__(self, root, target):
-        self.X, self.y = mapped(target)
-
-    def gather(self, indices):
-        indices = torch.tensor(indices)
-        return self.X.index_select(0, indices), self.y[indices]
 
     def batches(self, workers):
         from spdl.dataloader import DataLoader
