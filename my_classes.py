@@ -14,10 +14,11 @@ and, once `python3 -m feedgpu.prepare pack` has packed the folder,
     training_generator = PrefetchLoader(training_set, batch_size=64)
 
 Needs torch, numpy and the standard library, nothing else. my_notation.py reads and checks the notation,
-my_packed.py and my_prefetch.py have the two classes for packed data; import them all from here.
+my_order.py has the order of an epoch and its random numbers, my_packed.py and my_prefetch.py have the two
+classes for packed data; import them all from here. For image files see my_images.py, for samples of unequal
+length my_unequal.py.
 """
 
-import hashlib
 import os
 import signal
 import threading
@@ -44,21 +45,25 @@ from my_notation import (
     sentence,
     without_file,
 )
+from my_order import EpochSampler, Visit, draws, hashed_seed
 from my_packed import PackedDataset
 from my_prefetch import PrefetchLoader
 
 __all__ = [
     "LEADS_OUT",
+    "Augmented",
     "Dataset",
     "DatasetError",
     "EpochSampler",
     "Meter",
     "PackedDataset",
     "PrefetchLoader",
+    "Visit",
     "available_cpus",
     "cgroup_quota",
     "ctrl_c_deferred",
     "describe",
+    "draws",
     "file_of",
     "find_faults",
     "hashed_seed",
@@ -145,31 +150,28 @@ class Dataset(torch.utils.data.Dataset):
         return samples
 
 
-class EpochSampler(torch.utils.data.Sampler):
-    """Visits `size` samples in a random order that is a function of `seed` and epoch, and of nothing else.
+class Augmented(Dataset):
+    """The samples of another dataset, each changed at random, and repeatably.
 
-    Call `set_epoch(epoch)` before each epoch. The number of workers, their persistence, a resume: none of
-    them changes the order, as they do with `shuffle=True`, whose generator remembers its past. `set_epoch`
-    is that of torch.utils.data.DistributedSampler.
+        training_set = Augmented(Dataset(partition["train"], labels), partition["train"], mirror, seed=0)
+
+    `dataset`: any that has the samples of `list_IDs`, in their order. `augment(X, random)` returns the
+    changed tensor; with workers under spawn or forkserver it is a function of a module. `random` is a
+    random.Random whose numbers are a function of (seed, epoch, ID), if an EpochSampler gives the index; else
+    they differ each time.
     """
 
-    def __init__(self, size: int, seed: int = 0):
-        self.size, self.seed, self.epoch = size, seed, 0
+    def __init__(self, dataset, list_IDs, augment: Callable, seed: int = 0):
+        "Initialization"
+        self.dataset = dataset
+        self.list_IDs = list_IDs
+        self.augment = augment
+        self.seed = seed
 
-    def set_epoch(self, epoch: int):
-        self.epoch = epoch
-
-    def __len__(self):
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.epoch_seed)
-        return iter(torch.randperm(self.size, generator=generator).tolist())
-
-    @property
-    def epoch_seed(self) -> int:
-        "A function of (seed, epoch), also for whatever else an epoch draws (dropout)"
-        return hashed_seed(self.seed, self.epoch)
+    def __getitem__(self, index):
+        "Generates one sample of data"
+        X, y = self.dataset[index]
+        return self.augment(X, draws(self.seed, self.list_IDs[index], index)), y
 
 
 class Meter:
@@ -264,15 +266,6 @@ def save_whole(content, file: Path):
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def hashed_seed(*parts) -> int:
-    """A seed of 63 bits that is a function of `parts`, on every machine and in every process.
-
-    blake2b, because seed + epoch would make epoch 1 of seed 0 equal to epoch 0 of seed 1, and because
-    Python's hash() of a string differs from process to process.
-    """
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1
 
 
 def available_cpus() -> int:

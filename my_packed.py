@@ -102,6 +102,14 @@ class PackedDataset(torch.utils.data.Dataset):
     def __getstate__(self):
         return self.__dict__ | {"_pack": None}
 
+    @property
+    def lengths(self) -> numpy.ndarray:
+        "The first dimension of each sample, known without reading one"
+        shapes = self.pack.shapes
+        if shapes is None:
+            return numpy.full(len(self), self.pack.values.shape[1])
+        return shapes[self.rows, 0]
+
     def _refuse_stale(self, index: int, ID: str):
         file = file_of(ID, self.root)
         if not file.exists():
@@ -139,7 +147,7 @@ class Pack:
             mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not what lies behind it
         self.file = open(self.folder / "samples.npy", "rb")
         self.waited = True
-        self.free = deque(maxlen=16)  # blocks of memory to be used again, each of one batch
+        self.memory = BatchMemory()
 
     def _load(self, name: str, **how) -> numpy.ndarray:
         try:
@@ -176,8 +184,7 @@ class Pack:
             self._ask_for(rows)
         if self.offsets is None:
             shape = (len(rows), *self.values.shape[1:])
-            in_worker = shared and prod(shape) and get_worker_info()
-            X = shared_memory(shape, self.stored) if in_worker else torch.from_numpy(self._recycled(shape))
+            X = self.memory.empty(shape, self.stored, shared)
             # In the calling thread alone and without Python's lock. Clipping is never needed, and faster.
             self.values.take(rows, 0, X.numpy(), "clip")
             X = X if self.stored == self.dtype else X.view(self.dtype)
@@ -185,20 +192,6 @@ class Pack:
             X = [torch.from_numpy(self._run(row).copy()).view(self.dtype) for row in rows.tolist()]
         self.waited = disk_reads() > before
         return X
-
-    def _recycled(self, shape: tuple[int, ...]) -> numpy.ndarray:
-        """The memory of a batch that nobody holds any more, if there is one: fresh memory is first cleared by
-        the system, which takes as long as the gathering."""
-        size = prod(shape) * self.values.itemsize
-        block = None
-        with suppress(IndexError):
-            block = self.free.pop()
-        if block is None or len(block) != size:
-            block = numpy.empty(size, numpy.uint8)
-        out = block.view(self.values.dtype).reshape(shape)
-        # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
-        weakref.finalize(out, self.free.append, block).atexit = False
-        return out
 
     def _run(self, row: int) -> numpy.ndarray:
         return self.values[self.offsets[row] : self.offsets[row + 1]].reshape(self.shapes[row])
@@ -213,6 +206,29 @@ class Pack:
             begins, lengths = self.offsets[rows] * size, numpy.diff(self.offsets)[rows] * size
         for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True):
             os.posix_fadvise(self.file.fileno(), self.start + begin, length, os.POSIX_FADV_WILLNEED)
+
+
+class BatchMemory:
+    """Where batches are written to: in the memory of one that nobody holds any more, if there is one. Fresh
+    memory is first cleared by the system, which takes as long as the gathering."""
+
+    def __init__(self):
+        self.free = deque(maxlen=16)  # blocks, each of one batch
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, shared: bool = False) -> torch.Tensor:
+        """A tensor that is not filled yet. `shared`: if this is a worker, in shared memory, from which it is
+        handed over without another copy."""
+        if shared and prod(shape) and get_worker_info():
+            return shared_memory(shape, dtype)
+        block, size = None, prod(shape) * dtype.itemsize
+        with suppress(IndexError):
+            block = self.free.pop()
+        if block is None or len(block) != size:
+            block = numpy.empty(size, numpy.uint8)
+        out = block.view(torch.empty(0, dtype=dtype).numpy().dtype).reshape(shape)
+        # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
+        weakref.finalize(out, self.free.append, block).atexit = False
+        return torch.from_numpy(out)
 
 
 class Gathered:

@@ -9,6 +9,9 @@ dataset away and moves the new one in:
 
 A process that is killed leaves the old dataset before 1 and the new one after 3. In between there is none,
 but all that is needed to go on: the next run's `clear` does the rest, and then there is the new one.
+
+The samples of the one may be tensors, `<ID>.pt`, and those of the other files that were kept as they are,
+`<ID>`: .incoming/suffixes.json says which.
 """
 
 import json
@@ -18,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from my_classes import LEADS_OUT, DatasetError, file_of
+from my_classes import LEADS_OUT, DatasetError, file_of, without_file
 
 try:
     import fcntl
@@ -34,14 +37,16 @@ def commit(root: Path):
     incoming = root / INCOMING
     if (root / "partition.json").exists():
         os.replace(root / "partition.json", incoming / "replaced.json")
-    new = listed_in(incoming / "partition.json")
+    new, suffixes = listed_in(incoming / "partition.json"), suffixes_in(incoming)
     if (incoming / "labels.json").exists():  # else everything before it has been done
-        kept = {file_of(ID, root) for ID in new}
-        delete([ID for ID in listed_in(incoming / "replaced.json") if file_of(ID, root) not in kept], root)
+        kept = {file_of(ID, root, suffixes["new"]) for ID in new}
+        replaced = {file_of(ID, root, suffixes["old"]) for ID in listed_in(incoming / "replaced.json")}
+        delete(replaced - kept, root)
     for ID in new:
-        if file_of(ID, incoming).exists():
-            file_of(ID, root).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file_of(ID, incoming), file_of(ID, root))
+        file, target = (file_of(ID, folder, suffixes["new"]) for folder in (incoming, root))
+        if file.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
     for name in ("labels.json", "classes.json", "partition.json"):
         if (incoming / name).exists():
             os.replace(incoming / name, root / name)
@@ -69,12 +74,29 @@ def listed_in(file: Path) -> list[str]:
     return [ID for ID in IDs if not LEADS_OUT.search(ID)]
 
 
-def delete(IDs: list[str], root: Path):
+def suffixes_in(incoming: Path) -> dict[str, str]:
+    "Those of the samples' files, of the new dataset and of the old one"
+    try:
+        found = json.loads((incoming / "suffixes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    return {which: "" if found.get(which) == "" else ".pt" for which in ("new", "old")}
+
+
+def suffix_of(root, IDs: list[str]) -> str:
+    """Of the files of a dataset's samples: ".pt", or "" for files that were kept as they are.
+
+    If there are none, it is a packed one of tensors.
+    """
+    IDs = [ID for ID in IDs if isinstance(ID, str) and not LEADS_OUT.search(ID)]
+    return next((suffix for suffix in (".pt", "") if len(without_file(IDs, root, suffix)) < len(IDs)), ".pt")
+
+
+def delete(files: set[Path], root: Path):
     """Deletes the samples, the lists and the pack of a dataset, and the folders that this empties.
 
     What lies behind a link that leads out of the folder may be used by others, and stays.
     """
-    files = [file_of(ID, root) for ID in IDs]
     own = {folder for folder in folders_of(files, root) if lies_in(folder, root)} | {root}
     for file in (*files, root / "labels.json", root / "classes.json"):
         if file.parent in own and (os.path.isfile(file) or os.path.islink(file)):

@@ -2,6 +2,8 @@
 
 import csv
 import functools
+import os
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,22 +11,31 @@ from pathlib import Path
 
 import numpy.lib.format
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from feedgpu.layout import Source, Unreadable
 from feedgpu.sources import pixels, split
 from my_classes import LEADS_OUT, DatasetError, describe, read_tensor, reason
+from my_images import as_seen, open_image, opened
 
 LAYOUT = "PATH/<class>/…, or PATH/train/<class>/… with PATH/validation/<class>/…"
 
 
-def folder(path, size: tuple[int, int] | None = None, mode: str | None = None, seed: int = 0) -> Source:
+def folder(
+    path,
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+    seed: int = 0,
+    kept_as: str = "tensors",
+) -> Source:
     """The files below `path`, one subfolder a class: images, `.npy` and `.pt`.
 
     With subfolders `train` and `validation` (or `val`), which then hold those of the classes, the partition
     is theirs; without, it is drawn from `seed`. Labels number the sorted names of the classes that have
     files. An ID is the file's path from `path` on, without its suffix unless another file has the same.
-    `size`: (H, W), to which images are scaled. `mode`: Pillow's mode, to which they are converted.
+    `size`: (H, W), to which images are scaled. `mode`: Pillow's mode, to which they are converted. `kept_as`:
+    "tensors", or "files" for images that stay as they are, for ImageDataset: an ID then keeps its suffix, and
+    the dataset gets links to the files or, where the system has none, copies.
 
     Raises DatasetError if the folders are not of this form, and, when read, if samples are not alike. Prints
     how many other files there are.
@@ -44,7 +55,8 @@ def folder(path, size: tuple[int, int] | None = None, mode: str | None = None, s
         first = ", ".join(repr(file.relative_to(path).as_posix()) for file in others[:3])
         print(f"Not part of the dataset, {len(others):,} other files: {first}{', …' * (len(others) > 3)}")
 
-    IDs = unique_names([file.relative_to(path) for file in files])
+    relative = [file.relative_to(path) for file in files]
+    IDs = unique_names(relative) if kept_as == "tensors" else [file.as_posix() for file in relative]
     names = [file.relative_to(path).parts[1 if homes else 0] for file in files]
     classes = sorted(set(names))
     number = {name: y for y, name in enumerate(classes)}
@@ -53,7 +65,9 @@ def folder(path, size: tuple[int, int] | None = None, mode: str | None = None, s
         partition = {name: [ID for ID in IDs if ID.partition("/")[0] == home] for name, home in homes.items()}
     else:
         partition = split(labels, seed)
-    return Source(partition, labels, classes, reader(dict(zip(IDs, files, strict=True)), size, mode), path)
+    files = dict(zip(IDs, files, strict=True))
+    keep = keeper(files) if kept_as == "files" else None
+    return Source(partition, labels, classes, reader(files, size, mode), path, keep)
 
 
 def partition_folders(path: Path) -> dict[str, str]:
@@ -92,12 +106,19 @@ def unique_names(files: list[Path]) -> list[str]:
     return IDs
 
 
-def table(path, size: tuple[int, int] | None = None, mode: str | None = None, seed: int = 0) -> Source:
+def table(
+    path,
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+    seed: int = 0,
+    kept_as: str = "tensors",
+) -> Source:
     """The files listed in a CSV file in UTF-8 with columns id, path, label and, optionally, partition.
 
     Paths start from the table's folder. Labels that are all whole numbers are used as they stand, others are
     names: they are numbered in sorted order. The partition is train, validation or val; without that column
-    it is drawn from `seed`. `size` and `mode`: see `folder`.
+    it is drawn from `seed`. `size`, `mode` and `kept_as`: see `folder`; a file that is kept is named as its
+    ID.
 
     Raises DatasetError, naming the line, for a value that is missing or wrong.
     """
@@ -132,7 +153,8 @@ def table(path, size: tuple[int, int] | None = None, mode: str | None = None, se
     partition = split(labels, seed)
     if drawn:
         partition = {name: [ID for ID in drawn if drawn[ID] == name] for name in partition}
-    return Source(partition, labels, classes, reader(files, size, mode))
+    keep = keeper(files) if kept_as == "files" else None
+    return Source(partition, labels, classes, reader(files, size, mode), keep=keep)
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -188,6 +210,30 @@ def reader(
     return read
 
 
+def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
+    "A function that puts the image file of an ID where it is to be, once it has been decoded to the end"
+
+    def keep(ID: str, target: Path):
+        file = files[ID]
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                decode_whole(file)
+        except Exception as error:  # the decoders raise all kinds
+            raise Unreadable(f"{file}: {reason(error)}") from error
+        try:
+            os.link(file.resolve(), target)
+        except OSError:  # on another disk, or not allowed
+            shutil.copyfile(file, target)
+
+    return keep
+
+
+def decode_whole(file: Path) -> torch.Tensor:
+    "An image file as ImageDataset sees it, in full size: uint8, 3×H×W. Raises what the decoders raise."
+    _, _, decode = opened(file.read_bytes())
+    return torch.from_numpy(decode(1)).permute(2, 0, 1)
+
+
 def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
     "The tensor in a file; an image becomes uint8, C×H×W"
     suffix = file.suffix.lower()
@@ -206,15 +252,8 @@ def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> tor
 
 def read_image(file: Path, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
     "An image as it is looked at: turned as its camera says, with colours in place of a palette's numbers"
-    with open(file, "rb") as stream:
-        try:
-            image = Image.open(stream)
-        except UnidentifiedImageError as error:
-            raise ValueError("it holds no image, or one of a kind that Pillow does not know") from error
-        if image.mode.startswith(("I", "F")):  # which Pillow would clip, not scale
-            raise ValueError("its values have more than 8 bits: save it with 8, or as .npy")
-        image = ImageOps.exif_transpose(image)
-        image = image.convert(mode or {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
+    image = as_seen(open_image(file.read_bytes()))
+    image = image.convert(mode or {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
     if size:
         height, width = size
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -222,7 +261,11 @@ def read_image(file: Path, size: tuple[int, int] | None, mode: str | None) -> to
 
 
 def is_readable_kind(file: Path) -> bool:
-    return file.suffix.lower() in {".npy", ".pt"} | image_suffixes()
+    return file.suffix.lower() in {".npy", ".pt"} or is_image(file)
+
+
+def is_image(file: Path) -> bool:
+    return file.suffix.lower() in image_suffixes()
 
 
 @functools.cache

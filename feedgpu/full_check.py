@@ -1,13 +1,16 @@
 """Reads a whole dataset and says what is wrong with it."""
 
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
 import torch
 from tqdm import tqdm
 
-from feedgpu.files import files_below
+from feedgpu.commit import suffix_of
+from feedgpu.files import decode_whole, files_below, is_image
 from feedgpu.layout import one_thread
 from feedgpu.pack import digest
 from my_classes import (
@@ -31,7 +34,8 @@ def check(root="data") -> list[str]:
 
     First the faults that show without reading a sample, then those of each sample, then those of the
     folder: files that no ID names, too few names of classes. A sample whose file is gone is read from the
-    pack, if there is one; one that is still there must be what was packed.
+    pack, if there is one; one that is still there must be what was packed. Image files are decoded to their
+    ends, and may be of any size.
     """
     root = Path(root)
     try:
@@ -41,11 +45,13 @@ def check(root="data") -> list[str]:
     pack, faults = open_pack(root)
     rows = pack.rows() if pack else {}
     faults = [sentence(*fault) for fault in find_faults(partition, labels, root, None)] + faults
-    listed = (ID for IDs in partition.values() for ID in IDs if isinstance(ID, str))
-    files = {ID: file_of(ID, root) for ID in listed if not LEADS_OUT.search(ID)}
-    absent = without_file(list(files), root, ".pt")
+    listed = [ID for IDs in partition.values() for ID in IDs if isinstance(ID, str)]
+    suffix = suffix_of(root, listed)
+    read = read_tensor if suffix else decode_whole
+    files = {ID: file_of(ID, root, suffix) for ID in listed if not LEADS_OUT.search(ID)}
+    absent = without_file(list(files), root, suffix)
     if lost := [ID for ID in absent if ID not in rows]:
-        faults.append(sentence(f"without a file {root / '<ID>.pt'}", lost))
+        faults.append(sentence(f"without a file {root / '<ID>'}{suffix}", lost))
     if pack and (late := [ID for ID in files if ID not in rows and ID not in set(lost)]):
         faults.append(f"{sentence('not in the pack', late)}; {again(root)}")
     first, gone = None, set(absent)
@@ -53,17 +59,19 @@ def check(root="data") -> list[str]:
         for ID, file in tqdm(files.items(), desc="Reading", unit=" samples", disable=None):
             packed = pack.gather(numpy.array([rows[ID]]))[0] if ID in rows else None
             try:
-                X = packed if ID in gone else read_tensor(file)
-            except (OSError, ValueError) as error:
+                with warnings.catch_warnings(action="ignore"):
+                    X = packed if ID in gone else read(file)
+            except Exception as error:  # decoders raise all kinds
                 faults.append(f"sample {ID!r}: {file} cannot be read: {reason(error)}")
                 continue
-            if X is None:
-                continue  # is among the faults already
+            if X is None or not suffix:
+                continue  # is among the faults already, or an image in order
             first = first or (ID, describe(X))
             faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
             if packed is not None and not same(X, packed):
                 faults.append(f"sample {ID!r}: {file} is no longer what was packed; {again(root)}")
-    return faults + faults_of_folder(root, set(files.values())) + faults_of_classes(root, labels)
+    spare = faults_of_folder(root, set(files.values()), is_image if suffix == "" else is_tensor)
+    return faults + spare + faults_of_classes(root, labels)
 
 
 def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
@@ -96,12 +104,17 @@ def faults_of(X: torch.Tensor, first: tuple[str, str]) -> list[str]:
     return faults
 
 
-def faults_of_folder(root: Path, named: set[Path]) -> list[str]:
-    spare = [file for file in files_below(root) if file.suffix == ".pt" and file not in named]
+def faults_of_folder(root: Path, named: set[Path], is_sample: Callable[[Path], bool]) -> list[str]:
+    spare = [file for file in files_below(root) if is_sample(file) and file not in named]
     if not spare:
         return []
+    kind = "image files" if is_sample is is_image else ".pt files"
     shown = ", ".join(str(file.relative_to(root)) for file in spare[:5]) + (", …" if len(spare) > 5 else "")
-    return [f"no ID names {len(spare):,} of the .pt files: {shown}"]
+    return [f"no ID names {len(spare):,} of the {kind}: {shown}"]
+
+
+def is_tensor(file: Path) -> bool:
+    return file.suffix == ".pt"
 
 
 def faults_of_classes(root: Path, labels: dict) -> list[str]:

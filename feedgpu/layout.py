@@ -1,6 +1,6 @@
 """Writes a dataset in the article's layout, whole or not at all.
 
-<ID>.pt           one sample: one tensor that owns its storage
+<ID>.pt           one sample: one tensor that owns its storage; or <ID>, a file that was kept as it is
 labels.json       {ID: label}
 classes.json      the names of the classes, if they have names
 partition.json    {"train": [ID, ...], "validation": [ID, ...]}; a folder without it holds no dataset
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feedgpu.commit import INCOMING, clear, commit, folders_of, lies_in, sole_writer
+from feedgpu.commit import INCOMING, clear, commit, folders_of, lies_in, listed_in, sole_writer, suffix_of
 from my_classes import DatasetError, ctrl_c_deferred, file_of, find_faults, sentence, without_file
 
 
@@ -30,6 +30,8 @@ class Source:
     `partition`: {"train": [ID, ...], "validation": [ID, ...]}. `labels`: {ID: integer from 0 up}.
     `classes`: the names of the classes, or None. `read(ID)`: the sample, a dense tensor on the CPU; raises
     Unreadable if it cannot be had. `origin`: a folder that is read, in which nothing may be written.
+    `keep(ID, file)`: for samples that are files of their own kind, writes that of an ID, and raises
+    Unreadable if it cannot be read; None for tensors.
     """
 
     partition: dict[str, list[str]]
@@ -37,6 +39,12 @@ class Source:
     classes: list[str] | None
     read: Callable[[str], torch.Tensor]
     origin: Path | None = None
+    keep: Callable[[str, Path], None] | None = None
+
+    @property
+    def suffix(self) -> str:
+        "Of its samples' files in the dataset"
+        return ".pt" if self.keep is None else ""
 
 
 class Unreadable(DatasetError):
@@ -64,7 +72,7 @@ def write(source: Source, root="data", force=False, skip_unreadable=False) -> tu
             clear(root)
             refuse_unfit(source, root, force)
             try:
-                partition, labels = stage(source, root / INCOMING, skip_unreadable)
+                partition, labels = stage(source, root, skip_unreadable)
                 with ctrl_c_deferred():
                     commit(root)
             finally:
@@ -85,10 +93,14 @@ def refuse_unfit(source: Source, root: Path, force: bool):
     "Raises DatasetError for what can be known to go wrong before a sample is read"
     refuse_empty(source.partition)
     IDs = [ID for IDs in source.partition.values() for ID in IDs]
-    files = [file_of(ID, root) for ID in IDs]
+    files = [file_of(ID, root, source.suffix) for ID in IDs]
     counts = Counter(files)
     if twice := [ID for ID, file in zip(IDs, files, strict=True) if counts[file] > 1]:
         raise DatasetError(sentence("whose file has more than one ID, or whose ID is listed twice", twice))
+
+    lists = {root / name for name in ("labels.json", "classes.json", "partition.json")}
+    if clash := [ID for ID, file in zip(IDs, files, strict=True) if file in lists]:
+        raise DatasetError(sentence("whose file would have the name of a list of the dataset", clash))
 
     folders = folders_of(files, root)
     astray = {folder for folder in folders if root / INCOMING in (folder, *folder.parents)}
@@ -96,7 +108,7 @@ def refuse_unfit(source: Source, root: Path, force: bool):
     if outside := [ID for ID, file in zip(IDs, files, strict=True) if file.parent in astray]:
         raise DatasetError(sentence(f"behind a link that leads out of {root}, or in {INCOMING}", outside))
 
-    absent = set(without_file(IDs, root, ".pt"))
+    absent = set(without_file(IDs, root, source.suffix))
     there = [file for ID, file in zip(IDs, files, strict=True) if ID not in absent]
     if blocked := [file for file in there if file.is_dir()]:
         raise DatasetError(f"{blocked[0]} is a folder where a sample is to be written: move it away")
@@ -121,20 +133,28 @@ def refuse_empty(partition: dict[str, list[str]]):
             )
 
 
-def stage(source: Source, incoming: Path, skip_unreadable: bool) -> tuple[dict, dict]:
-    "Writes everything into `incoming`, partition.json last; returns the partition and the labels"
+def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[dict, dict]:
+    "Writes everything into `root/.incoming`, partition.json last; returns the partition and the labels"
+    incoming = root / INCOMING
     incoming.mkdir()
+    old = suffix_of(root, listed_in(root / "partition.json"))
+    write_json({"new": source.suffix, "old": old}, incoming / "suffixes.json")
     unreadable = {}
     IDs = [ID for IDs in source.partition.values() for ID in IDs]
     with one_thread():
         for ID in tqdm(IDs, desc="Writing", unit=" samples", disable=None):
+            file = file_of(ID, incoming, source.suffix)
+            in_vain = unreadable and not skip_unreadable  # but the others are to be named too
             try:
-                X = source.read(ID)
+                if source.keep is not None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    source.keep(ID, file)
+                elif not in_vain:
+                    save(source.read(ID), file)
+                else:
+                    source.read(ID)
             except Unreadable as error:
                 unreadable[ID] = error
-                continue
-            if skip_unreadable or not unreadable:  # else it is in vain, but the others are to be named too
-                save(X, file_of(ID, incoming))
     if unreadable and not skip_unreadable:
         raise DatasetError(
             f"{len(unreadable):,} of {len(IDs):,} samples cannot be read, so none was written: mend these, "
@@ -143,7 +163,7 @@ def stage(source: Source, incoming: Path, skip_unreadable: bool) -> tuple[dict, 
     partition = {name: [ID for ID in IDs if ID not in unreadable] for name, IDs in source.partition.items()}
     refuse_empty(partition)
     labels = {ID: y for ID, y in source.labels.items() if ID not in unreadable}
-    for fault in find_faults(partition, labels, incoming):
+    for fault in find_faults(partition, labels, incoming, source.suffix):
         raise DatasetError(sentence(*fault))
     write_json(labels, incoming / "labels.json")
     if source.classes is not None:

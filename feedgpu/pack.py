@@ -10,23 +10,37 @@ import hashlib
 import os
 import shutil
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 import torch
 from tqdm import tqdm
 
-from feedgpu.commit import sole_writer
+from feedgpu.commit import sole_writer, suffix_of
 from feedgpu.layout import one_thread, write_json
-from my_classes import DatasetError, ctrl_c_deferred, describe, file_of, load_notation, read_tensor, reason
+from my_classes import (
+    DatasetError,
+    ctrl_c_deferred,
+    describe,
+    file_of,
+    load_notation,
+    read_notation,
+    read_tensor,
+    reason,
+)
+from my_images import ImageDataset
 from my_packed import PACKED, UNEQUAL, VERSION, read_manifest, stored_as
 
 PACKING = ".packing"
 HEADER = 256  # bytes of that of samples.npy, written last, when the number of values is known
 
 
-def pack(root="data") -> dict:
+def pack(root="data", size: tuple[int, int] | None = None) -> dict:
     """Packs the dataset in the folder `root`, and returns the pack's manifest.
+
+    `size`: (H, W), for a dataset of image files: they are packed decoded, as ImageDataset cuts them from the
+    middle.
 
     The samples stay; whoever deletes them keeps a valid dataset for PackedDataset. One sample at a time is in
     memory. An old pack is replaced.
@@ -36,7 +50,14 @@ def pack(root="data") -> dict:
     the name of the pack, or if the disk is full or refuses.
     """
     root = Path(root)
-    partition, labels = load_notation(root)
+    suffix = suffix_of(root, [ID for IDs in read_notation(root)[0].values() for ID in IDs])
+    partition, labels = load_notation(root, suffix)
+    if suffix == "" and size is None:
+        raise DatasetError(
+            f"the samples of {root} are image files: say --size H W, and they are packed decoded"
+        )
+    if suffix != "" and size is not None:
+        raise DatasetError(f"the samples of {root} are tensors, packed as they are: leave --size out")
     IDs = [ID for IDs in partition.values() for ID in IDs]
     packed, packing = root / "packed", root / PACKING
     if packed.exists() and not (packed / "manifest.json").is_file():
@@ -46,7 +67,7 @@ def pack(root="data") -> dict:
             clear(root)
             try:
                 (packing / "new").mkdir(parents=True)
-                write_pack(IDs, labels, root, packing / "new")
+                write_pack(IDs, labels, root, packing / "new", size)
                 with ctrl_c_deferred():
                     if packed.exists():
                         os.replace(packed, packing / "replaced")
@@ -72,8 +93,12 @@ def clear(root: Path):
         shutil.rmtree(packing)
 
 
-def write_pack(IDs: list[str], labels: dict[str, int], root: Path, folder: Path):
-    dtype, shapes, offsets = write_samples(IDs, root, folder / "samples.npy")
+def write_pack(
+    IDs: list[str], labels: dict[str, int], root: Path, folder: Path, size: tuple[int, int] | None = None
+):
+    images = ImageDataset(IDs, labels, root, size) if size else None
+    samples = (images[i][0].contiguous() if images else read_sample(ID, root) for i, ID in enumerate(IDs))
+    dtype, shapes, offsets = write_samples(IDs, samples, folder / "samples.npy")
     numpy.save(folder / "labels.npy", numpy.array([labels[ID] for ID in IDs], numpy.int64))
     numpy.save(folder / "IDs.npy", numpy.array([ID.encode() for ID in IDs]))
     names, shape = PACKED, shapes[0].tolist()
@@ -92,7 +117,9 @@ def write_pack(IDs: list[str], labels: dict[str, int], root: Path, folder: Path)
     write_json(manifest, folder / "manifest.json")
 
 
-def write_samples(IDs: list[str], root: Path, file: Path) -> tuple[torch.dtype, numpy.ndarray, numpy.ndarray]:
+def write_samples(
+    IDs: list[str], samples: Iterator[torch.Tensor], file: Path
+) -> tuple[torch.dtype, numpy.ndarray, numpy.ndarray]:
     """Writes the values of all samples, one after the other, under the header of one array.
 
     Returns their dtype, their shapes (N × dimensions) and where each begins and the last one ends, in values.
@@ -100,8 +127,7 @@ def write_samples(IDs: list[str], root: Path, file: Path) -> tuple[torch.dtype, 
     first, shapes, offsets = None, array("q"), array("q", [0])
     with open(file, "wb") as stream, one_thread():
         stream.write(bytes(HEADER))
-        for ID in tqdm(IDs, desc="Packing", unit=" samples", disable=None):
-            X = read_sample(ID, root)
+        for ID, X in zip(tqdm(IDs, desc="Packing", unit=" samples", disable=None), samples, strict=True):
             first = first or (ID, X.dtype, X.dim(), describe(X))
             if (X.dtype, X.dim()) != first[1:3]:
                 raise DatasetError(

@@ -2,16 +2,22 @@
 
 python3 -m feedgpu.prepare digits
 python3 -m feedgpu.prepare photographs --samples 2000 --size 224 224 --data photographs
+python3 -m feedgpu.prepare photographs --samples 2000 --size 256 256 --as jpeg --data jpegs
 python3 -m feedgpu.prepare folder my_images --size 64 64 --mode RGB --data my_data
+python3 -m feedgpu.prepare folder my_images --as files --data my_data
 python3 -m feedgpu.prepare table my_images/list.csv --data my_data
 python3 -m feedgpu.prepare synthetic --samples 1000 --shape 3 224 224 --dtype uint8 --data noise
 python3 -m feedgpu.prepare check --data my_data
 python3 -m feedgpu.prepare pack --data my_data
+python3 -m feedgpu.prepare pack --size 224 224 --data jpegs
+
+The samples are tensors, or, as jpeg or files, image files for my_images.ImageDataset.
 """
 
 import argparse
 import sys
 
+from feedgpu.commit import suffix_of
 from feedgpu.files import folder, table
 from feedgpu.full_check import check
 from feedgpu.layout import Source, write
@@ -36,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.source == "check":
             return report(args.data)
         if args.source == "pack":
-            manifest = pack(args.data)
+            manifest = pack(args.data, args.size and tuple(args.size))
             size = sum(manifest["files"].values())
             print(f"{args.data}/packed: {manifest['samples']:,} samples in {size:,} bytes.")
             return 0
@@ -64,11 +70,13 @@ def make_source(args: argparse.Namespace) -> Source:
         case "digits":
             return digits()
         case "photographs":
-            return photographs(args.samples, args.size, args.seed)
+            return photographs(args.samples, args.size, args.seed, args.kept_as)
+        case "folder" | "table" if args.kept_as == "files" and (args.size or args.mode):
+            raise DatasetError("files that are kept are not changed: leave --size and --mode out")
         case "folder":
-            return folder(args.path, args.size, args.mode, args.seed)
+            return folder(args.path, args.size, args.mode, args.seed, args.kept_as)
         case "table":
-            return table(args.path, args.size, args.mode, args.seed)
+            return table(args.path, args.size, args.mode, args.seed, args.kept_as)
         case "synthetic":
             return synthetic(args.samples, args.shape, args.dtype, args.classes, args.seed)
 
@@ -84,10 +92,13 @@ def report(data: str) -> int:
 
 def inventory(data: str) -> str:
     partition, labels = load_notation(data, suffix=None)
-    ID = partition["train"][0]
-    file = file_of(ID, data)
-    X = read_tensor(file) if file.exists() else PackedDataset([ID], labels, data)[0][0]
-    return f"{data}: {sum(map(len, partition.values())):,} samples, all {describe(X)}"
+    IDs = [ID for IDs in partition.values() for ID in IDs]
+    if suffix_of(data, IDs) == "":
+        size = sum(file_of(ID, data, "").stat().st_size for ID in IDs)
+        return f"{data}: {len(IDs):,} samples, image files of {size:,} bytes"
+    file = file_of(IDs[0], data)
+    X = read_tensor(file) if file.exists() else PackedDataset(IDs[:1], labels, data)[0][0]
+    return f"{data}: {len(IDs):,} samples, all {describe(X)}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -116,11 +127,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             "--seed", type=int, default=0, help="another seed, other samples or partition (0)"
         )
 
+    def add_as(source: argparse.ArgumentParser, kept: str):
+        source.add_argument(
+            "--as", dest="kept_as", choices=["tensors", kept], default="tensors", help="(tensors)"
+        )
+
     add("digits", "the 1,797 handwritten digits that come with scikit-learn")
 
     source = add("photographs", "crops of the two photographs that come with scikit-learn")
     source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many, 4 or more")
     source.add_argument("--size", type=positive, nargs=2, required=True, metavar=("H", "W"), help="in pixels")
+    add_as(source, "jpeg")
     add_seed(source)
 
     for name, what in (
@@ -132,6 +149,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         source.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="scale images to it")
         source.add_argument("--mode", choices=["L", "RGB", "RGBA"], help="convert images to it")
         source.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read")
+        add_as(source, "files")
         add_seed(source)
 
     source = add("synthetic", "noise over a pattern of its class, of any size")
@@ -145,7 +163,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_seed(source)
 
     add("check", "read a whole dataset and list what is wrong with it", writes=False)
-    add("pack", "put all samples of a dataset into one file, for PackedDataset", writes=False)
+    source = add("pack", "put all samples of a dataset into one file, for PackedDataset", writes=False)
+    source.add_argument(
+        "--size", type=positive, nargs=2, metavar=("H", "W"), help="of the images, which are packed decoded"
+    )
     return parser.parse_args(arguments)
 
 

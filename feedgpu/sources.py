@@ -4,6 +4,7 @@ Each function returns a Source, which `feedgpu.layout.write` writes into a folde
 its ID and the seed alone.
 """
 
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -49,11 +50,12 @@ def digits() -> Source:
     return Source(split(labels), labels, None, read)
 
 
-def photographs(samples: int, size: tuple[int, int], seed: int = 0) -> Source:
+def photographs(samples: int, size: tuple[int, int], seed: int = 0, kept_as: str = "tensors") -> Source:
     """Crops of the two photographs that come with scikit-learn: uint8, 3×H×W, label 0 china, 1 flower.
 
     `samples`: how many, at least 4, half of each. `size`: (H, W) to which each crop is scaled. Validation
     sees a part of each photograph of which training sees no pixel: `crop_box` says where.
+    `kept_as`: "tensors", or "jpeg" for image files, as ImageDataset reads them: `china/1.jpg`, of quality 90.
     Raises DatasetError for fewer than 4 samples.
     """
     from sklearn.datasets import load_sample_image  # takes a second to import
@@ -65,17 +67,24 @@ def photographs(samples: int, size: tuple[int, int], seed: int = 0) -> Source:
         )
     classes = ["china", "flower"]
     photos = {name: Image.fromarray(load_sample_image(f"{name}.jpg")) for name in classes}
-    labels = {f"{classes[i % 2]}-{i // 2 + 1}": i % 2 for i in range(samples)}
+    name = "{}/{}.jpg" if kept_as == "jpeg" else "{}-{}"
+    labels = {name.format(classes[i % 2], i // 2 + 1): i % 2 for i in range(samples)}
     partition = split(labels, seed)
     validation = set(partition["validation"])
 
-    def read(ID: str) -> torch.Tensor:
+    def crop(ID: str) -> Image.Image:
         photo = photos[classes[labels[ID]]]
-        crop = photo.crop(crop_box(ID, ID in validation, photo.size, size, seed))
         height, width = size
-        return pixels(crop.resize((width, height), Image.Resampling.BILINEAR))
+        cut = photo.crop(crop_box(ID, ID in validation, photo.size, size, seed))
+        return cut.resize((width, height), Image.Resampling.BILINEAR)
 
-    return Source(partition, labels, classes, read)
+    def read(ID: str) -> torch.Tensor:
+        return pixels(crop(ID))
+
+    def keep(ID: str, file: Path):
+        crop(ID).save(file, "JPEG", quality=90)
+
+    return Source(partition, labels, classes, read, keep=keep if kept_as == "jpeg" else None)
 
 
 def crop_box(

@@ -243,9 +243,9 @@ def test_all_unreadable_files_are_named_and_no_code_is_run(path, tmp_path, capsy
     np.save(path / "cat/strings.npy", np.array(["a"]))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
     image(path / "cat/bomb.png", np.zeros((200, 100), np.uint8))
-    image(path / "cat/deep.png", np.zeros((6, 4), np.uint16))
+    Image.fromarray(np.full((6, 4), 0.5, np.float32)).save(path / "cat/deep.tif")
     (path / "cat/broken.png").symlink_to("nowhere")
-    bad_names = [*bad, "evil2.pt", "dict.pt", "sparse.pt", "evil.npy", "strings.npy", "bomb.png", "deep.png"]
+    bad_names = [*bad, "evil2.pt", "dict.pt", "sparse.pt", "evil.npy", "strings.npy", "bomb.png", "deep.tif"]
     bad_names.append("broken.png")
 
     code, _, err = run(capsys, "folder", path, "--data", tmp_path / "data")

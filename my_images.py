@@ -1,0 +1,236 @@
+"""Image files as samples: each is decoded, cropped and scaled to one size when it is asked for.
+
+Copy this file with my_classes.py. Needs torch, numpy and Pillow. With simplejpeg, if it is installed, JPEGs
+are decoded in less time, to the same pixels. For another kind of source file see Dataset, whose method `load`
+is all that has to be replaced.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from math import exp, inf, log, sqrt
+from pathlib import Path
+from random import Random
+
+import numpy
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn.functional import interpolate
+from torch.utils.data import default_collate, get_worker_info
+
+from my_classes import Dataset, DatasetError, available_cpus, draws, file_of, reason
+from my_packed import BatchMemory, Gathered
+
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
+SCALES = (8, 4, 2)  # by which a JPEG can be decoded smaller than it is, in less time
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+class ImageDataset(Dataset):
+    """The samples of a list of IDs, each decoded from its own image file when it is asked for.
+
+    `list_IDs`: paths from `root` on, suffix included: "cats/17.jpg" is the file `root/cats/17.jpg`.
+    `labels`: {ID: number}. `size`: (height, width) of all samples.
+    `seed`: None for the largest crop in the middle, as for validation. A number for a random crop, mirrored
+    half of the time, a function of (seed, epoch, ID): see EpochSampler. The crop has 8 to 100 % of the image
+    (`area`) and is 3/4 to 4/3 times as wide as `size` is (`ratio`), after Szegedy et al., "Going deeper with
+    convolutions", 2014.
+
+    `dataset[index]` is `(X, y)`: uint8 of 3×height×width, RGB, and its label. In memory the three colours of
+    a pixel lie side by side (channels last), as decoders write them and convolutions like them. Images are
+    turned as their camera says, greys and CMYK become RGB, transparency is dropped. Greys of 16 bits are
+    divided by 257; of colours with 16 bits Pillow keeps the upper 8, which differs by one level at most.
+
+    Raises DatasetError, naming ID and file, for a file that is missing, damaged, no image, or of more than
+    twice PIL.Image.MAX_IMAGE_PIXELS pixels.
+
+    A batch is decoded at once, by `threads` threads (the CPUs, unless you set another number; one in a
+    worker): decoders do not hold Python's lock. So PrefetchLoader feeds from all CPUs, as DataLoader's
+    workers do.
+    """
+
+    suffix = ""
+    area = 0.08, 1.0
+    ratio = 3 / 4, 4 / 3
+
+    def __init__(
+        self,
+        list_IDs,
+        labels,
+        root="data",
+        size: tuple[int, int] = (224, 224),
+        seed: int | None = None,
+    ):
+        "Initialization"
+        super().__init__(list_IDs, labels, root)
+        self.size, self.seed = tuple(size), seed
+        self.threads = available_cpus()
+        self._memory = self._pool = None
+
+    def __getitem__(self, index):
+        "Generates one sample of data"
+        ID = self.list_IDs[index]
+        file = file_of(ID, self.root, self.suffix)
+        random = None if self.seed is None else draws(self.seed, ID, index)
+        try:
+            X = self.load(file, random)
+        except Exception as error:
+            raise DatasetError(f"sample {ID!r}: {file} cannot be read: {reason(error)}") from error
+        if ID not in self.labels:
+            raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
+        return X, self.labels[ID]
+
+    def load(self, file: Path, random: Random | None = None) -> torch.Tensor:
+        "Reads one file"
+        height, width, decode = opened(file.read_bytes())
+        if random is None:
+            box = middle(height, width, self.size)
+        else:
+            box = self.random_box(height, width, random)
+        X = cut(decode, (height, width), box, self.size)
+        return X if random is None or random.random() < 0.5 else X.flip(-1)
+
+    def random_box(self, height: int, width: int, random: Random) -> tuple[int, int, int, int]:
+        "Where to cut a random crop: (upper, left, height, width) in pixels"
+        area = random.uniform(*self.area) * height * width
+        ratio = exp(random.uniform(*map(log, self.ratio))) * self.size[1] / self.size[0]
+        h = min(height, max(1, round(sqrt(area / ratio))))
+        w = min(width, max(1, round(sqrt(area * ratio))))
+        return random.randint(0, height - h), random.randint(0, width - w), h, w
+
+    def __getitems__(self, indices):
+        "Generates the samples of one batch"
+        if self._memory is None:
+            self._memory = BatchMemory()
+        X = self._memory.empty((len(indices), *self.size, 3), torch.uint8, shared=True)
+        pixels, labels = X.numpy(), [None] * len(indices)
+        places, errors = iter(range(len(indices))), {}
+
+        def work(_):
+            for place in places:  # each takes the next one that nobody has taken
+                try:
+                    sample, labels[place] = self[indices[place]]
+                    pixels[place] = sample.permute(1, 2, 0).numpy()
+                except Exception as error:
+                    errors[place] = error
+                    return
+
+        threads = 1 if get_worker_info() else min(self.threads, len(indices))
+        if threads > 1:
+            list(self._executor().map(work, range(threads)))
+        else:
+            work(None)
+        if errors:
+            raise errors[min(errors)]
+        return [Gathered(X.permute(0, 3, 1, 2), default_collate(labels))]
+
+    def _executor(self) -> ThreadPoolExecutor:
+        "Of this process: a fork has none of its parent's threads"
+        if self._pool is None or self._pool[:2] != (os.getpid(), self.threads):
+            self._pool = os.getpid(), self.threads, ThreadPoolExecutor(self.threads, "ImageDataset")
+        return self._pool[2]
+
+    def __getstate__(self):
+        return self.__dict__ | {"_memory": None, "_pool": None}
+
+
+def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
+    """Height and width of an image as one looks at it, and a function that decodes it: `decode(scale)` is
+    uint8, height×width×3, smaller by a `scale` of 1 or, for a JPEG, of 2, 4 or 8.
+
+    Raises ValueError, OSError and what else Pillow raises for what is no image.
+    """
+    if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
+        with suppress(ValueError):  # it is damaged, or of a kind that simplejpeg does not know
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            turned = b"Exif\0" in data[:65_536] and orientation(open_image(data)) != 1
+            if colours in ("YCbCr", "Gray", "RGB") and not turned and height * width <= most_pixels():
+                return height, width, partial(with_simplejpeg, data, height, width)
+    image = open_image(data)
+    width, height = image.size
+    if orientation(image) >= 5:
+        height, width = width, height
+    return height, width, partial(with_pillow, image)
+
+
+def with_simplejpeg(data: bytes, height: int, width: int, scale: int) -> numpy.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(data, min_height=-(-height // scale), min_width=-(-width // scale))
+    except ValueError:  # what it cannot decode to the end, Pillow may; or says better why not
+        return with_pillow(open_image(data), scale)
+
+
+def with_pillow(image: Image.Image, scale: int) -> numpy.ndarray:
+    if scale > 1:
+        image.draft(image.mode, (image.width // scale, image.height // scale))
+    image = as_seen(image)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return numpy.array(image.convert("RGB"))
+
+
+def open_image(data: bytes) -> Image.Image:
+    if not data:
+        raise ValueError("it is empty")
+    try:
+        return Image.open(BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise ValueError("it holds no image, or one of a kind that Pillow does not know") from error
+
+
+def orientation(image: Image.Image) -> int:
+    "How the camera was held: 1 upright, 5 to 8 on its side"
+    return image.getexif().get(ORIENTATION, 1)
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    "Turned as its camera says, and with 8 bits a value: 16 are divided by 257, which Pillow would clip"
+    if image.mode.startswith("I"):
+        values = numpy.asarray(image).astype(numpy.int64)
+        if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
+            raise ValueError("its values have more than 16 bits: save it with 8, or as .npy")
+        turned = image.getexif()
+        image = Image.fromarray(((values + 128) // 257).astype(numpy.uint8))
+        image.getexif().update(turned)
+    elif image.mode == "F":
+        raise ValueError("its values are no whole numbers: save it with 8 bits a value, or as .npy")
+    return ImageOps.exif_transpose(image)
+
+
+def most_pixels() -> float:
+    "More are refused, as by Pillow: a small file may hold so many that they fill the memory"
+    return 2 * (Image.MAX_IMAGE_PIXELS or inf)
+
+
+def middle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    "The largest crop in the middle that has the shape of `size`: (upper, left, height, width)"
+    share = min(height / size[0], width / size[1])
+    h, w = max(1, round(share * size[0])), max(1, round(share * size[1]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def cut(decode: Callable, shape: tuple[int, int], box: tuple, size: tuple[int, int]) -> torch.Tensor:
+    """The part `box` of an image of this (height, width), scaled to `size`: uint8, 3×height×width.
+
+    Bilinear and antialiased, as Pillow does it, by torch, which takes a fraction of the time where the
+    colours of a pixel lie side by side. Where the crop is to become half as large or smaller, a JPEG is
+    decoded so.
+    """
+    upper, left, h, w = box
+    scale = next((by for by in SCALES if h >= by * size[0] and w >= by * size[1]), 1)
+    pixels = decode(scale)
+    if pixels.shape[:2] != shape:
+        down, across = pixels.shape[0] / shape[0], pixels.shape[1] / shape[1]
+        upper, left = round(upper * down), round(left * across)
+        h, w = max(1, round(h * down)), max(1, round(w * across))
+    X = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)[:, :, upper : upper + h, left : left + w]
+    if X.shape[2:] != size:
+        X = interpolate(X, size, mode="bilinear", antialias=True)
+    return X[0]

@@ -1,0 +1,82 @@
+"""Samples of unequal length, such as sounds and texts: batches of similar ones, padded to one length.
+
+Copy this file with my_classes.py. Needs torch and the standard library. A dataset of such samples says
+`dataset.__getitems__ = None`, or DataLoader asks it for batches that it cannot stack:
+
+    order = SimilarLengths(training_set.lengths, batch_size=64)
+    training_generator = DataLoader(training_set, batch_sampler=order, collate_fn=padded)
+    for local_batch, mask, lengths, local_labels in training_generator:
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import default_collate
+
+from my_notation import DatasetError, describe
+from my_order import Visit, hashed_seed
+
+
+class Padded(NamedTuple):
+    "A batch of N samples, of which the longest has L elements along their first dimension"
+
+    X: torch.Tensor  # N×L×…, 0 behind the end of each sample
+    mask: torch.Tensor  # N×L, bool: whether there is something
+    lengths: torch.Tensor  # N, int64
+    y: torch.Tensor  # N
+
+
+def padded(samples: list[tuple[torch.Tensor, int]]) -> Padded:
+    """A collate_fn for samples `(X, y)` whose first dimensions differ.
+
+    Raises DatasetError for samples that differ in anything else.
+    """
+    first = samples[0][0]
+    for X, _ in samples:
+        if X.dim() == 0 or X.shape[1:] != first.shape[1:] or X.dtype != first.dtype:
+            raise DatasetError(
+                "samples of one batch may differ in their first dimension and in nothing else: "
+                f"one is {describe(first)}, another {describe(X)}"
+            )
+    lengths = torch.tensor([len(X) for X, _ in samples])
+    X = pad_sequence([X for X, _ in samples], batch_first=True)
+    mask = torch.arange(X.shape[1]) < lengths[:, None]
+    return Padded(X, mask, lengths, default_collate([y for _, y in samples]))
+
+
+class SimilarLengths(torch.utils.data.Sampler):
+    """A batch sampler whose batches have samples of similar lengths, so that little is padded.
+
+    `lengths`: one of each sample. The samples are shuffled, cut into pools of `pool` batches, sorted within
+    each pool, and the batches shuffled again: a function of (seed, epoch), as that of EpochSampler is. A
+    larger pool pads less, and leaves less to chance: with all samples in one, the same meet in each epoch.
+    `drop_last`: leaves out the last batch if it is smaller.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 50, drop_last: bool = False
+    ):
+        self.lengths = torch.as_tensor(lengths)
+        self.batch_size, self.seed, self.pool, self.drop_last = batch_size, seed, pool, drop_last
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        "Batches of an epoch"
+        whole, rest = divmod(len(self.lengths), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[Visit]]:
+        epoch = self.epoch
+        generator = torch.Generator().manual_seed(hashed_seed(self.seed, epoch))
+        batches = []
+        for pool in torch.randperm(len(self.lengths), generator=generator).split(self.pool * self.batch_size):
+            batches += pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)
+        if self.drop_last:
+            batches = [batch for batch in batches if len(batch) == self.batch_size]
+        for which in torch.randperm(len(batches), generator=generator).tolist():
+            yield [Visit(index, epoch) for index in batches[which].tolist()]
