@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn.functional import interpolate
 from torch.utils.data import default_collate, get_worker_info
 
-from my_classes import Dataset, DatasetError, available_cpus, draws, file_of, reason
+from my_classes import Dataset, DatasetError, available_cpus, describe, draws, file_of, reason
 from my_packed import BatchMemory, Gathered
 
 try:
@@ -117,6 +117,7 @@ class ImageDataset(Dataset):
             for place in places:  # each takes the next one that nobody has taken
                 try:
                     sample, labels[place] = self[indices[place]]
+                    self._refuse_other(indices[place], sample)
                     pixels[place] = sample.permute(1, 2, 0).numpy()
                 except Exception as error:
                     errors[place] = error
@@ -130,6 +131,11 @@ class ImageDataset(Dataset):
         if errors:
             raise errors[min(errors)]
         return [Gathered(X.permute(0, 3, 1, 2), default_collate(labels))]
+
+    def _refuse_other(self, index: int, X: torch.Tensor):
+        if X.dtype != torch.uint8 or X.shape != (3, *self.size):
+            wanted = describe(torch.empty(3, *self.size, dtype=torch.uint8))
+            raise DatasetError(f"sample {self.list_IDs[index]!r} is {describe(X)}, where {wanted} is needed")
 
     def _executor(self) -> ThreadPoolExecutor:
         "Of this process: a fork has none of its parent's threads"
@@ -154,6 +160,9 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
             if colours in ("YCbCr", "Gray", "RGB") and not turned and height * width <= most_pixels():
                 return height, width, partial(with_simplejpeg, data, height, width)
     image = open_image(data)
+    if image.format not in ("JPEG", "MPO"):
+        pixels = with_pillow(image, 1)
+        return *pixels.shape[:2], lambda scale: pixels
     width, height = image.size
     if orientation(image) >= 5:
         height, width = width, height

@@ -1,0 +1,630 @@
+"""my_images.py: right pixels, or a sentence with ID and file; with simplejpeg, and without it."""
+
+import io
+import itertools
+import json
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader
+
+import my_images
+from feedgpu.layout import write
+from feedgpu.prepare import main as prepare
+from feedgpu.sources import photographs
+from my_classes import DatasetError, EpochSampler, PrefetchLoader, load_notation
+from my_images import ImageDataset, middle, opened
+from my_order import Visit
+
+
+@pytest.fixture(params=["simplejpeg", "Pillow"])
+def decoder(request, monkeypatch):
+    if request.param == "Pillow":
+        monkeypatch.setattr(my_images, "simplejpeg", None)
+    elif my_images.simplejpeg is None:
+        pytest.skip("simplejpeg is not installed")
+
+
+def scene(height=48, width=64, seed=0):
+    "Smooth colours with a little noise, so that neighbours are alike as in a photograph: H×W×3"
+    y, x = np.mgrid[:height, :width]
+    noise = np.random.default_rng(seed).integers(0, 8, (height, width, 3))
+    smooth = np.stack([x * 200 // width, y * 200 // height, (x + y) * 100 // (height + width)], 2)
+    return (smooth + noise + 20).astype(np.uint8)
+
+
+def save(image, file, *args, **kwargs):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(file, *args, **kwargs) if isinstance(image, np.ndarray) else image.save(
+        file, *args, **kwargs
+    )
+    return file
+
+
+def one(file, size=None, seed=None, epoch=0):
+    "The only sample of a dataset; by default in the size that it has"
+    if size is None:
+        with Image.open(file) as image:
+            size = ImageOps.exif_transpose(image).size[::-1]
+    dataset = ImageDataset([file.name], {file.name: 3}, file.parent, size, seed)
+    X, y = dataset[0 if seed is None else Visit(0, epoch)]
+    assert y == 3 and X.dtype == torch.uint8 and X.shape == (3, *size)
+    return X.permute(1, 2, 0).numpy()
+
+
+def reference(file):
+    with Image.open(file) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+# Right pixels
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a b.jpg", "Ünïcode 雪.JPG", "deep/er/a.jpeg", "a.b.c.jpg", "no_suffix"]
+)
+def test_names_of_all_kinds(tmp_path, decoder, name):
+    save(scene(), tmp_path / name, "JPEG")
+    (X, _), *_ = ImageDataset([name], {name: 0}, tmp_path, (48, 64))
+    assert np.array_equal(X.permute(1, 2, 0), reference(tmp_path / name))
+
+
+def jpegs():
+    image = Image.fromarray(scene())
+    yield "grey", image.convert("L"), {}
+    yield "CMYK", image.convert("CMYK"), {}
+    yield "progressive", image, {"progressive": True}
+    yield "444", image, {"subsampling": 0}
+    yield "no YCbCr", image, {"keep_rgb": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "how"), list(jpegs()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_jpegs_of_all_kinds(tmp_path, decoder, kind, image, how):
+    file = save(image, tmp_path / "a.jpg", quality=90, **how)
+    assert np.array_equal(one(file), reference(file))
+
+
+def others():
+    image = Image.fromarray(scene())
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1"):
+        yield f"{mode}.png", image.convert(mode)
+    yield "a PNG named so.jpg", image
+    yield "photo.webp", image
+    yield "scan.tif", image
+    yield "frames.gif", image.convert("P")
+    yield "bits.bmp", image
+
+
+@pytest.mark.parametrize(
+    ("name", "image"), list(others()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_other_kinds(tmp_path, decoder, name, image):
+    how = {"format": "PNG"} if "PNG" in name else {"lossless": True} if "webp" in name else {}
+    file = save(image, tmp_path / name, **how)
+    assert np.array_equal(one(file), reference(file))
+
+
+def test_a_palette_with_transparency(tmp_path, decoder):
+    image = Image.fromarray(scene()).convert("P")
+    file = save(image, tmp_path / "a.png", transparency=bytes(range(256)))
+    with Image.open(file) as opened_again:
+        expected = np.asarray(opened_again.convert("RGBA"))[..., :3]
+    assert np.array_equal(one(file), expected)
+
+
+def png_of_16_bits(values, colour_type):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_greys_of_16_bits_are_divided_by_257(tmp_path, decoder):
+    values = np.arange(65_536).reshape(256, 256)
+    (tmp_path / "a.png").write_bytes(png_of_16_bits(values, 0))
+    X = one(tmp_path / "a.png", (256, 256))
+    assert np.array_equal(X, np.repeat(np.round(values / 257).astype(np.uint8)[..., None], 3, 2))
+    save(values.astype(np.uint16), tmp_path / "a.tif")
+    assert np.array_equal(one(tmp_path / "a.tif", (256, 256)), X)
+
+
+def test_colours_of_16_bits_are_off_by_one_level_at_most(tmp_path, decoder):
+    values = np.random.default_rng(0).integers(0, 65_536, (40, 50, 3))
+    (tmp_path / "a.png").write_bytes(png_of_16_bits(values, 2))
+    assert abs(one(tmp_path / "a.png", (40, 50)) - np.round(values / 257)).max() <= 1
+
+
+@pytest.mark.parametrize("held", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_images_are_turned_as_their_camera_says(tmp_path, decoder, suffix, held):
+    exif = Image.Exif()
+    exif[my_images.ORIENTATION] = held
+    file = save(scene(40, 64), tmp_path / f"a.{suffix}", exif=exif)
+    expected = reference(file)
+    assert expected.shape[:2] == ((64, 40) if held >= 5 else (40, 64))
+    assert np.array_equal(one(file), expected)
+    # and scaled in decoding, where the crop is to be half as large or less
+    small = one(file, (expected.shape[0] // 4, expected.shape[1] // 4)).astype(int)
+    like = Image.fromarray(expected).resize(small.shape[1::-1], Image.Resampling.BILINEAR)
+    assert abs(small - np.asarray(like)).mean() < 4
+
+
+def test_a_grey_of_16_bits_is_turned_too(tmp_path, decoder):
+    exif = Image.Exif()
+    exif[my_images.ORIENTATION] = 6
+    values = (np.arange(6 * 9).reshape(6, 9) * 1000).astype(np.uint16)
+    file = save(values, tmp_path / "a.tif", exif=exif)
+    assert np.array_equal(one(file, (9, 6))[..., 0], np.rot90(np.round(values / 257), -1))
+
+
+def test_one_pixel_fills_everything(tmp_path, decoder):
+    file = save(np.full((1, 1, 3), [9, 200, 77], np.uint8), tmp_path / "a.png")
+    for seed in (None, 0):
+        assert (one(file, (5, 7), seed) == [9, 200, 77]).all()
+
+
+@pytest.mark.parametrize("shape", [(300, 2), (2, 300), (1, 500), (33, 31)])
+def test_shapes_of_all_kinds(tmp_path, decoder, shape):
+    file = save(scene(*shape), tmp_path / "a.jpg", quality=95)
+    for seed in (None, *range(20)):
+        one(file, (16, 16), seed)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (224, 224), (250, 301), (640, 560), (901, 1203)])
+def test_the_crop_in_the_middle_is_pillows(tmp_path, decoder, shape):
+    "Where nothing is scaled in decoding, to a level; else to what decoding small costs"
+    file = save(scene(*shape), tmp_path / "a.jpg", quality=95)
+    upper, left, h, w = middle(*shape, (40, 56))
+    with Image.open(file) as image:
+        expected = image.resize((56, 40), Image.Resampling.BILINEAR, box=(left, upper, left + w, upper + h))
+    off = abs(one(file, (40, 56)).astype(int) - np.asarray(expected))
+    scaled = h >= 80
+    assert off.max() <= (12 if scaled else 2) and off.mean() < (2.5 if scaled else 0.1)
+
+
+def test_the_crop_in_the_middle():
+    assert middle(100, 300, (50, 50)) == (0, 100, 100, 100)
+    assert middle(300, 100, (10, 20)) == (125, 0, 50, 100)
+    assert middle(1, 1, (224, 224)) == (0, 0, 1, 1)
+
+
+@pytest.mark.skipif(my_images.simplejpeg is None, reason="simplejpeg is not installed")
+@pytest.mark.parametrize("shape", [(256, 256), (641, 563), (97, 1999), (8, 8), (15, 17)])
+@pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
+def test_both_decoders_give_the_same_pixels(tmp_path, monkeypatch, shape, seed):
+    for subsampling in (0, 1, 2):
+        file = save(scene(*shape), tmp_path / f"{subsampling}.jpg", quality=85, subsampling=subsampling)
+        fast = one(file, (32, 32), seed)
+        with monkeypatch.context() as patch:
+            patch.setattr(my_images, "simplejpeg", None)
+            assert np.array_equal(one(file, (32, 32), seed), fast)
+
+
+def test_simplejpeg_is_used_where_it_is_there(tmp_path, monkeypatch):
+    if my_images.simplejpeg is None:
+        pytest.skip("simplejpeg is not installed")
+    file = save(scene(), tmp_path / "a.jpg")
+    monkeypatch.setattr(my_images, "open_image", None)
+    one(file, (16, 16))
+
+
+# Random crops
+
+
+def test_random_crops_are_repeatable_and_differ(tmp_path, decoder):
+    file = save(scene(200, 260), tmp_path / "a.jpg")
+    crops = [one(file, (32, 32), seed, epoch) for seed in range(4) for epoch in range(4)]
+    assert len({crop.tobytes() for crop in crops}) == 16
+    assert np.array_equal(crops[6], one(file, (32, 32), 1, 2))
+
+
+def test_half_of_them_are_mirrored(tmp_path):
+    class Whole(ImageDataset):
+        def random_box(self, height, width, random):
+            return 0, 0, height, width
+
+    save(scene(), tmp_path / "a.png")
+    dataset = Whole(["a.png"], {"a.png": 0}, tmp_path, (48, 64), seed=0)
+    plain = reference(tmp_path / "a.png")
+    found = [dataset[Visit(0, epoch)][0].permute(1, 2, 0).numpy() for epoch in range(400)]
+    mirrored = sum(np.array_equal(X, plain[:, ::-1]) for X in found)
+    assert mirrored + sum(np.array_equal(X, plain) for X in found) == 400
+    assert 150 < mirrored < 250
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (100, 1000), (1000, 100), (1, 1), (3, 2)])
+def test_random_boxes_lie_inside_and_have_the_area_and_shape(height, width):
+    from random import Random
+
+    dataset = ImageDataset([], {}, size=(224, 224), seed=0)
+    random, areas = Random(0), []
+    for _ in range(2000):
+        upper, left, h, w = dataset.random_box(height, width, random)
+        assert 0 <= upper <= upper + h <= height and 0 <= left <= left + w <= width and h > 0 < w
+        areas.append(h * w / (height * width))
+        if height == width == 256:
+            assert 0.07 < areas[-1] <= 1 and 0.72 < w / h < 1.37
+    if height == width == 256:
+        assert 0.5 < sum(areas) / 2000 < 0.56 and min(areas) < 0.1 and max(areas) > 0.95
+
+
+# Batches
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "40 images of unequal size, by ID, and the labels"
+    IDs = [f"{'cat' if i % 2 else 'dog'}/{i} ö.{'png' if i % 5 == 0 else 'jpg'}" for i in range(40)]
+    for i, ID in enumerate(IDs):
+        save(scene(40 + i, 90 - i, seed=i), tmp_path / ID)
+    return tmp_path, IDs, {ID: i for i, ID in enumerate(IDs)}
+
+
+def everything(loader):
+    return {y: X for Xs, ys in loader for X, y in zip(Xs, ys.tolist(), strict=True)}
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_all_loaders_deliver_the_same(folder, decoder, seed):
+    root, IDs, labels = folder
+    dataset = ImageDataset(IDs, labels, root, (24, 32), seed)
+    visits = list(EpochSampler(40, 5))
+    expected = {labels[IDs[visit]]: dataset[visit][0] for visit in visits}
+    for threads in (1, 3):
+        dataset.threads = threads
+        for make, batch_size, workers in [(DataLoader, 7, 0), (PrefetchLoader, 40, 0), (DataLoader, 16, 2)]:
+            loader = make(dataset, batch_size, sampler=EpochSampler(40, 5), num_workers=workers)
+            found = everything(loader)
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[y], X) for y, X in expected.items())
+            X, y = next(iter(loader))
+            assert X.is_contiguous(memory_format=torch.channels_last) and y.dtype == torch.int64
+
+
+def test_other_labels_and_kept_batches(folder):
+    root, IDs, _ = folder
+    dataset = ImageDataset(IDs, {ID: ID.partition("/")[0] for ID in IDs}, root, (8, 8))
+    batches = list(PrefetchLoader(dataset, 4))
+    assert [y for _, ys in batches for y in ys] == [ID.partition("/")[0] for ID in IDs]
+    for i, (X, _) in enumerate(batches):
+        assert torch.equal(X[0], dataset[4 * i][0])
+
+
+def test_its_threads_do_not_follow_it_into_another_process(folder):
+    root, IDs, labels = folder
+    dataset = ImageDataset(IDs, labels, root, (8, 8))
+    dataset.threads = 2
+    before = everything(DataLoader(dataset, 8))
+    assert dataset._pool is not None and pickle.loads(pickle.dumps(dataset))._pool is None
+    found = everything(DataLoader(dataset, 8, num_workers=1, timeout=60))
+    assert all(torch.equal(found[y], before[y]) for y in before)
+    if hasattr(os, "fork"):
+        if (child := os.fork()) == 0:
+            os._exit(0 if torch.equal(dataset.__getitems__([1, 2, 3])[0].X[0], before[1]) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_load_of_ones_own(folder):
+    root, IDs, labels = folder
+
+    class Darker(ImageDataset):
+        def load(self, file, random=None):
+            return super().load(file, random) // 2
+
+    found = everything(PrefetchLoader(Darker(IDs, labels, root, (8, 8)), 8))
+    plain = ImageDataset(IDs, labels, root, (8, 8))
+    assert all(torch.equal(found[i], plain[i][0] // 2) for i in range(40))
+
+    class Cropped(ImageDataset):
+        def load(self, file, random=None):
+            return super().load(file, random)[:, 1:]
+
+    with pytest.raises(
+        DatasetError, match="'dog/0 ö.png'.* is uint8 of shape 3×7×8, where uint8 of shape 3×8×8 is"
+    ):
+        next(iter(PrefetchLoader(Cropped(IDs, labels, root, (8, 8)), 8)))
+
+
+# Bad files
+
+
+def bad_files(folder):
+    jpeg = io.BytesIO()
+    Image.fromarray(scene(200, 200)).save(jpeg, "JPEG")
+    png = io.BytesIO()
+    Image.fromarray(scene(200, 200)).save(png, "PNG")
+    floats = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(floats, "TIFF")
+    deep = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(deep, "TIFF")
+    return {
+        "truncated.jpg": (jpeg.getvalue()[: len(jpeg.getvalue()) // 2], "truncated"),
+        "header.jpg": (jpeg.getvalue()[:20], "no image|truncated"),
+        "truncated.png": (png.getvalue()[: len(png.getvalue()) // 2], "truncated|broken"),
+        "empty.jpg": (b"", "it is empty"),
+        "text.jpg": (b"<html>404</html>", "it holds no image"),
+        "noise.png": (bytes(range(256)) * 10, "it holds no image"),
+        "zeros.jpg": (b"\xff\xd8\xff" + bytes(1000), "no image|truncated|broken|marker"),
+        "floats.tif": (floats.getvalue(), "no whole numbers"),
+        "deep.tif": (deep.getvalue(), "more than 16 bits"),
+    }
+
+
+@pytest.mark.parametrize("make", ["DataLoader", "workers", "PrefetchLoader", "alone"])
+def test_bad_files_are_named(folder, decoder, make):
+    root, IDs, labels = folder
+    for name, (content, why) in bad_files(folder).items():
+        (root / name).write_bytes(content)
+        dataset = ImageDataset([*IDs[:9], name, *IDs[9:14]], labels | {name: 0}, root, (8, 8))
+        dataset.threads = 2
+        with pytest.raises(
+            DatasetError, match=f"(?s)^sample '{name}': .*{name} cannot be read: .*({why})"
+        ) as error:
+            if make == "alone":
+                dataset[9]
+            elif make == "PrefetchLoader":
+                list(PrefetchLoader(dataset, 5))
+            else:
+                list(DataLoader(dataset, 5, num_workers=make == "workers", timeout=60 * (make == "workers")))
+        assert "\n" not in str(error.value)
+        error.value.__traceback__ = None  # it holds the iterator, whose workers end when it goes
+
+
+def test_missing_files_folders_and_labels_are_named(folder, decoder):
+    root, IDs, labels = folder
+    for IDs_, why in (
+        (["gone.jpg"], "gone.jpg cannot be read: there is no such file"),
+        (["cat"], "cat cannot be read: Is a directory"),
+        (["../a.jpg"], "'../a.jpg' is no ID"),
+    ):
+        with pytest.raises(DatasetError, match=why):
+            ImageDataset(IDs_, {ID: 0 for ID in IDs_}, root)[0]
+    with pytest.raises(DatasetError, match=r"'dog/0 ö.png', read from .*, has no label"):
+        ImageDataset(IDs, {}, root)[0]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, decoder, kind, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    file = save(scene(40, 51), tmp_path / "a", kind)
+    with pytest.raises(DatasetError, match="sample 'a': .*decompression bomb"):
+        one(file, (8, 8))
+
+
+def test_the_first_bad_file_of_a_batch_is_named(folder):
+    root, IDs, labels = folder
+    for ID in IDs[3:]:
+        (root / ID).write_bytes(b"x")
+    dataset = ImageDataset(IDs, labels, root, (8, 8))
+    dataset.threads = 4
+    for _ in range(20):
+        with pytest.raises(DatasetError, match=f"^sample '{IDs[3]}'"):
+            list(PrefetchLoader(dataset, 40))
+
+
+def test_what_can_be_decoded_to_its_end_is_no_error(tmp_path, decoder):
+    "Bytes behind the end, as some cameras write them"
+    jpeg = io.BytesIO()
+    Image.fromarray(scene()).save(jpeg, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(jpeg.getvalue() + b"more" * 100)
+    assert np.array_equal(one(tmp_path / "a.jpg"), reference(tmp_path / "a.jpg"))
+
+
+def test_opened_says_the_size_before_decoding(tmp_path, decoder):
+    exif = Image.Exif()
+    exif[my_images.ORIENTATION] = 8
+    file = save(scene(40, 64), tmp_path / "a.jpg", exif=exif)
+    height, width, decode = opened(file.read_bytes())
+    assert (height, width) == (64, 40) and decode(2).shape == (32, 20, 3)
+
+
+# Prepared
+
+
+def test_photographs_kept_as_jpeg(tmp_path, capsys):
+    root = tmp_path / "data"
+    assert (
+        prepare(["photographs", "--samples", "20", "--size", "32", "40", "--as", "jpeg", "--data", str(root)])
+        == 0
+    )
+    assert "20 samples, image files of" in capsys.readouterr().out
+    partition, labels = load_notation(root, "")
+    assert set(labels) == {f"{name}/{i}.jpg" for name in ("china", "flower") for i in range(1, 11)}
+    assert not list(root.rglob("*.pt"))
+    dataset = ImageDataset(partition["train"], labels, root, (16, 20), seed=0)
+    X, y = next(iter(PrefetchLoader(dataset, 16)))
+    assert X.shape == (16, 3, 16, 20) and set(y.tolist()) == {0, 1}
+    assert prepare(["check", "--data", str(root)]) == 0
+
+
+def test_a_folder_of_images_kept_as_files(folder, tmp_path, capsys):
+    root, IDs, _ = folder
+    (root / "cat/notes.txt").write_text("no image")
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    assert prepare(["folder", str(root), "--as", "files", "--data", str(made)]) == 0
+    partition, labels = load_notation(made, "")
+    assert sorted(labels) == sorted(IDs) and labels[IDs[0]] == 1 and labels[IDs[1]] == 0
+    assert all((made / ID).read_bytes() == (root / ID).read_bytes() for ID in IDs)
+    assert prepare(["check", "--data", str(made)]) == 0
+    # the next dataset takes all of this one away, and nothing of the user's
+    (made / "mine.jpg").write_bytes(b"mine")
+    assert prepare(["digits", "--force", "--data", str(made)]) == 0
+    assert sorted(path.name for path in made.iterdir() if path.suffix not in (".pt", ".json")) == ["mine.jpg"]
+    assert all((root / ID).exists() for ID in IDs)
+    assert prepare(["folder", str(root), "--as", "files", "--force", "--data", str(made)]) == 0
+    assert not list(made.rglob("*.pt")) and (made / "mine.jpg").exists()
+
+
+def test_kept_where_links_are_refused(folder, tmp_path, monkeypatch):
+    root, IDs, _ = folder
+
+    def refuse(*args, **kwargs):
+        raise OSError("not allowed")
+
+    monkeypatch.setattr(os, "link", refuse)
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    assert prepare(["folder", str(root), "--as", "files", "--data", str(made)]) == 0
+    assert all((made / ID).read_bytes() == (root / ID).read_bytes() for ID in IDs)
+
+
+def test_a_table_of_images_kept_as_files(folder, tmp_path, capsys):
+    root, IDs, _ = folder
+    lines = [f"{name},{ID},{i % 2}" for i, (name, ID) in enumerate(zip("abcdefgh", IDs, strict=False))]
+    (root / "list.csv").write_text("\n".join(["id,path,label", *lines]), encoding="utf-8")
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    assert prepare(["table", str(root / "list.csv"), "--as", "files", "--data", str(made)]) == 0
+    assert sorted(path.name for path in made.iterdir() if path.suffix != ".json") == [*"abcdefgh"]
+    assert prepare(["check", "--data", str(made)]) == 0
+    (root / "list.csv").write_text(f"id,path,label\nlabels.json,{IDs[0]},0\nb,{IDs[1]},0\n", encoding="utf-8")
+    assert prepare(["table", str(root / "list.csv"), "--as", "files", "--force", "--data", str(made)]) == 1
+    assert "would have the name of a list of the dataset: 'labels.json'" in capsys.readouterr().err
+
+
+def test_what_is_kept_is_decoded_first(folder, tmp_path, capsys):
+    root, IDs, _ = folder
+    for name, (content, _) in bad_files(folder).items():
+        (root / "cat" / name).write_bytes(content)
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    assert prepare(["folder", str(root), "--as", "files", "--data", str(made)]) == 1
+    said = capsys.readouterr().err
+    assert "9 of 49 samples cannot be read" in said
+    assert all(f"cat/{name}:" in said for name in bad_files(folder))
+    assert prepare(["folder", str(root), "--as", "files", "--skip-unreadable", "--data", str(made)]) == 0
+    assert sorted(load_notation(made, "")[1]) == sorted(IDs)
+    assert prepare(["folder", str(root), "--as", "files", "--size", "8", "8", "--data", str(made)]) == 1
+    assert "leave --size and --mode out" in capsys.readouterr().err
+
+
+def test_one_bad_file_among_10_000_is_found(tmp_path, capsys):
+    source = save(scene(8, 8), tmp_path / "source.jpg")
+    made = tmp_path / "data"
+    IDs = [f"{i % 10}/{i}.jpg" for i in range(10_000)]
+    for folder in range(10):
+        (made / str(folder)).mkdir(parents=True)
+    for ID in IDs:
+        os.link(source, made / ID)
+    (made / "labels.json").write_text(json.dumps({ID: 0 for ID in IDs}))
+    (made / "partition.json").write_text(json.dumps({"train": IDs[:9000], "validation": IDs[9000:]}))
+    bad = made / IDs[7654]
+    bad.unlink()
+    bad.write_bytes(source.read_bytes()[:300])
+    (made / "3/spare.png").write_bytes(b"")
+    assert prepare(["check", "--data", str(made)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"sample '4/7654.jpg': {bad} cannot be read: ")
+    assert second == "no ID names 1 of the image files: 3/spare.png"
+    loader = PrefetchLoader(ImageDataset(IDs, {ID: 0 for ID in IDs}, made, (8, 8)), 500)
+    with pytest.raises(DatasetError, match=f"sample '4/7654.jpg': {bad} cannot be read"):
+        list(loader)
+
+
+def test_packed_decoded(tmp_path, capsys):
+    from my_packed import PackedDataset
+
+    root = str(tmp_path / "data")
+    prepare(["photographs", "--samples", "12", "--size", "32", "40", "--as", "jpeg", "--data", root])
+    assert prepare(["pack", "--data", root]) == 1
+    assert "image files: say --size H W" in capsys.readouterr().err
+    assert prepare(["pack", "--size", "16", "20", "--data", root]) == 0
+    partition, labels = load_notation(root, "")
+    packed = PackedDataset(partition["train"], labels, root)
+    images = ImageDataset(partition["train"], labels, root, (16, 20))
+    assert all(torch.equal(packed[i][0], images[i][0]) for i in range(len(packed)))
+    assert prepare(["check", "--data", root]) == 0
+    prepare(["digits", "--force", "--data", root])
+    assert prepare(["pack", "--size", "16", "20", "--data", root]) == 1
+    assert "leave --size out" in capsys.readouterr().err
+
+
+def test_the_script_with_images_is_four_changed_lines(tmp_path):
+    here = Path(my_images.__file__).parent
+    prepare(
+        [
+            "photographs",
+            "--samples",
+            "40",
+            "--size",
+            "24",
+            "24",
+            "--as",
+            "jpeg",
+            "--data",
+            str(tmp_path / "data"),
+        ]
+    )
+    text = (here / "pytorch_script.py").read_text(encoding="utf-8")
+    sets = [f'Dataset(partition["{part}"], labels, args.data' for part in ("train", "validation")]
+    for now, instead in {
+        "from my_packed": "from my_images import ImageDataset\nfrom my_packed",
+        'None if args.packed else ".pt"': '""',
+        sets[0].replace("Dataset", "make_set"): f'Image{sets[0]}, (16, 16), settings["seed"]',
+        sets[1].replace("Dataset", "make_set"): f"Image{sets[1]}, (16, 16)",
+    }.items():
+        assert text.count(now) == 1
+        text = text.replace(now, instead)
+    (tmp_path / "script.py").write_text(text, encoding="utf-8")
+    checkpoint = tmp_path / "checkpoint.pt"
+    losses = []
+    for workers in ("0", "2"):
+        args = [
+            "--data",
+            tmp_path / "data",
+            "--checkpoint",
+            checkpoint,
+            "--device",
+            "cpu",
+            "--batch-size",
+            "8",
+        ]
+        run = subprocess.run(
+            [sys.executable, tmp_path / "script.py", *args, "--max-epochs", "2", "--num-workers", workers],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"},
+        )
+        assert run.returncode == 0, run.stderr
+        losses.append([past["training"] for past in torch.load(checkpoint, weights_only=True)["history"]])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("first", ["tensors", "jpeg"])
+def test_a_kill_leaves_one_dataset_whatever_the_kinds(tmp_path, dies, first):
+    "of tensors replaced by one of image files, or the other way round; a file of the user's stays"
+    sources = {kind: photographs(6, (8, 8), kept_as=kind) for kind in ("tensors", "jpeg")}
+    (second,) = set(sources) - {first}
+    changing = [(os, "replace"), (os, "unlink"), (Path, "unlink"), (shutil, "rmtree"), (Path, "mkdir")]
+    for steps in itertools.count():
+        root = tmp_path / str(steps)
+        write(sources[first], root)
+        (root / "china-1").write_text("mine")
+        (root / "mine.jpg").write_text("mine")
+        if not dies(steps, lambda root=root: write(sources[second], root, force=True), *changing):
+            break
+        with suppress(DatasetError):
+            load_notation(root, None)  # opens, if it is there at all
+        write(sources[second], root, force=True)
+        files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+        kept = {ID + (".pt" if second == "tensors" else "") for ID in sources[second].labels}
+        assert files == kept | {"china-1", "mine.jpg", "labels.json", "classes.json", "partition.json"}
+    assert steps > 10
