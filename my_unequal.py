@@ -31,8 +31,10 @@ class Padded(NamedTuple):
 def padded(samples: list[tuple[torch.Tensor, int]]) -> Padded:
     """A collate_fn for samples `(X, y)` whose first dimensions differ.
 
-    Raises DatasetError for samples that differ in anything else.
+    Raises DatasetError for samples that differ in anything else, and for no samples at all.
     """
+    if not samples:
+        raise DatasetError("a batch without samples: leave samples out of list_IDs, not out of batches")
     first = samples[0][0]
     for X, _ in samples:
         if X.dim() == 0 or X.shape[1:] != first.shape[1:] or X.dtype != first.dtype:
@@ -52,7 +54,7 @@ class SimilarLengths(torch.utils.data.Sampler):
     `lengths`: one of each sample. The samples are shuffled, cut into pools of `pool` batches, sorted within
     each pool, and the batches shuffled again: a function of (seed, epoch), as that of EpochSampler is. A
     larger pool pads less, and leaves less to chance: with all samples in one, the same meet in each epoch.
-    `drop_last`: leaves out the last batch if it is smaller.
+    `drop_last`: leaves out, at random, what is over when the batches are full.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class SimilarLengths(torch.utils.data.Sampler):
     def __iter__(self) -> Iterator[list[Visit]]:
         epoch = self.epoch
         generator = torch.Generator().manual_seed(hashed_seed(self.seed, epoch))
+        order = torch.randperm(len(self.lengths), generator=generator)
+        if self.drop_last:  # before the sorting: what is over is left to chance, not the longest
+            order = order[: len(self) * self.batch_size]
         batches = []
-        for pool in torch.randperm(len(self.lengths), generator=generator).split(self.pool * self.batch_size):
+        for pool in order.split(self.pool * self.batch_size) if len(order) else ():
             batches += pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)
-        if self.drop_last:
-            batches = [batch for batch in batches if len(batch) == self.batch_size]
         for which in torch.randperm(len(batches), generator=generator).tolist():
             yield [Visit(index, epoch) for index in batches[which].tolist()]

@@ -54,7 +54,7 @@ def check(root="data") -> list[str]:
         faults.append(sentence(f"without a file {root / '<ID>'}{suffix}", lost))
     if pack and (late := [ID for ID in files if ID not in rows and ID not in set(lost)]):
         faults.append(f"{sentence('not in the pack', late)}; {again(root)}")
-    first, gone = None, set(absent)
+    first, gone, longer = None, set(absent), []
     with one_thread():
         for ID, file in tqdm(files.items(), desc="Reading", unit=" samples", disable=None):
             packed = pack.gather(numpy.array([rows[ID]]))[0] if ID in rows else None
@@ -66,10 +66,15 @@ def check(root="data") -> list[str]:
                 continue
             if X is None or not suffix:
                 continue  # is among the faults already, or an image in order
-            first = first or (ID, describe(X))
+            first = first or (ID, X)
+            if X.dim() and X.shape[1:] == first[1].shape[1:] and X.shape != first[1].shape:
+                longer.append(ID)
             faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
             if packed is not None and not same(X, packed):
                 faults.append(f"sample {ID!r}: {file} is no longer what was packed; {again(root)}")
+    if longer:
+        what = f"of another length than {first[0]!r}, which is for a collate_fn that pads (my_unequal.py)"
+        faults.append(sentence(what, longer))
     spare = faults_of_folder(root, set(files.values()), is_image if suffix == "" else is_tensor)
     return faults + spare + faults_of_classes(root, labels)
 
@@ -89,13 +94,13 @@ def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
     return pack, []
 
 
-def faults_of(X: torch.Tensor, first: tuple[str, str]) -> list[str]:
-    "What is wrong with one sample; `first`: the ID of the first one and what it is"
+def faults_of(X: torch.Tensor, first: tuple[str, torch.Tensor]) -> list[str]:
+    "What is wrong with one sample; `first`: the ID of the first one, and that one"
     if X.layout is not torch.strided or X.is_quantized:
         return ["it is a sparse or quantized tensor, which a batch cannot hold: save a dense one"]
     faults = []
-    if describe(X) != first[1]:
-        faults.append(f"it is {describe(X)}, but {first[0]!r} is {first[1]}: samples must be alike")
+    if (X.dtype, X.dim(), X.shape[1:]) != (first[1].dtype, first[1].dim(), first[1].shape[1:]):
+        faults.append(f"it is {describe(X)}, but {first[0]!r} is {describe(first[1])}: samples must be alike")
     values = X.float() if X.is_floating_point() and X.itemsize == 1 else X  # isfinite knows no float8
     if wrong := int((~values.isfinite()).sum()):
         faults.append(f"{wrong:,} of its {X.numel():,} values are infinite or not a number")

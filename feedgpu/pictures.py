@@ -4,13 +4,16 @@ Each function draws and shows one figure, and returns nothing.
 """
 
 import math
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
+from PIL import Image
 
 from feedgpu.timeline import WORK, gathered, name_of
 
@@ -276,6 +279,15 @@ def grid_of_samples(tensors, titles=None):
         plt.show()
 
 
+def show_in_few_colours(figure):
+    "Shows a figure with photographs in 256 colours, which take a third of the bytes to store"
+    drawn, few = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png")
+    plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(256).save(few, "PNG", optimize=True)
+    display({"image/png": few.getvalue(), "text/plain": "<photographs>"}, raw=True)
+
+
 def mosaic(tensors, marked, title: str, columns: int = 30):
     """Draws many small images side by side, H×W or 1×H×W, all of one size, ink from 0 to 1 on white: in
     colour those whose entry in `marked` is true, the others in grey."""
@@ -294,6 +306,81 @@ def mosaic(tensors, marked, title: str, columns: int = 30):
         axes.set_title(title)
         axes.axis("off")
         plt.show()
+
+
+def photos(rows: dict, title: str):
+    """Draws photographs as the model sees them: {label of a row: tensors, uint8, 3×H×W, all of one size}."""
+    gap = [(0, 6), (0, 6), (0, 0)]
+    sheet = [
+        np.hstack([np.pad(np.asarray(X).transpose(1, 2, 0), gap, constant_values=255) for X in row])
+        for row in rows.values()
+    ]
+    high = len(sheet[0])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 0.35 + 0.64 * len(rows)))
+        axes.imshow(np.vstack(sheet))
+        axes.set_anchor("W")
+        axes.set_yticks([(i + 0.5) * high for i in range(len(rows))], rows)
+        axes.set(title=title, xticks=[])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(left=False)
+        show_in_few_colours(figure)
+
+
+def repeats(runs: dict, title: str):
+    """Draws which random numbers came more than once: {label of a run: for each epoch the list of its draws}.
+
+    Those of one run that are equal have one colour and one number; a draw that came once is grey.
+    """
+    with plt.rc_context(STYLE):
+        epochs = max(map(len, runs.values()))
+        longest = max(len(row) for rows in runs.values() for row in rows)
+        figure, places = plt.subplots(
+            len(runs), figsize=(7, 0.7 + len(runs) * (0.25 * epochs + 0.15)), sharex=True, squeeze=False
+        )
+        for axes, (label, rows) in zip(places[:, 0], runs.items(), strict=True):
+            drawn = [draw for row in rows for draw in row]
+            again = [draw for draw in dict.fromkeys(drawn) if drawn.count(draw) > 1]
+            for epoch, row in enumerate(rows):
+                for place, draw in enumerate(row):
+                    shade = again.index(draw) / max(1, len(again) - 1) if draw in again else None
+                    colour = "0.9" if shade is None else plt.get_cmap("viridis")(shade)
+                    axes.barh(epoch, 1, 0.9, place, color=colour, edgecolor="white")
+                    if shade is not None:
+                        ink = "white" if shade < 0.6 else "black"
+                        said = {"ha": "center", "va": "center_baseline", "fontsize": 7, "color": ink}
+                        axes.text(place + 0.5, epoch, again.index(draw) + 1, **said)
+            axes.set_yticks(range(len(rows)), [f"epoch {epoch}" for epoch in range(len(rows))])
+            axes.set(xlim=(0, longest), ylim=(len(rows) - 0.5, -0.5), xticks=[])
+            axes.set_ylabel(label, rotation=0, ha="left", va="center", labelpad=8)
+            axes.yaxis.set_label_position("right")
+            axes.spines[:].set_visible(False)
+            axes.tick_params(left=False)
+        places[0, 0].set_title(title)
+        axes.set_xlabel("place in the epoch, from the first sample to the last", loc="left")
+        show_in_few_colours(figure)
+
+
+def ticks(table: dict, title: str):
+    "Draws a table of ticks and crosses: {row: {column: True, False, or None where there is nothing to say}}."
+    signs = {True: ("✓", COLOURS["copying"]), False: ("✗", COLOURS["starting"]), None: ("–", "0.6")}
+    columns = list(dict.fromkeys(column for row in table.values() for column in row))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 1.1 + 0.21 * len(table)))
+        figure.suptitle(title, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"])
+        for y, row in enumerate(table.values()):
+            for x, column in enumerate(columns):
+                sign, colour = signs[row.get(column)]
+                said = {"ha": "center", "va": "center", "fontsize": 11, "color": colour}
+                axes.text(x, y, sign, **said)
+        axes.set_yticks(range(len(table)), table)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(table) - 0.5, -0.5))
+        axes.hlines(np.arange(len(table) + 1) - 0.5, -0.5, len(columns) - 0.5, color="0.9", lw=0.8)
+        axes.xaxis.tick_top()
+        axes.spines[:].set_visible(False)
+        axes.tick_params(left=False, top=False)
+        show_in_few_colours(figure)
 
 
 def visited(batches, size: int, title: str | None = None):

@@ -1,9 +1,11 @@
 """Samples of a known cost: what the chapters and benchmarks vary when a real dataset would not stand still.
 
-Classes of a module, so that workers under every start method find them.
+Classes of a module, so that workers under every start method find them. And sounds, of unequal length.
 """
 
+import math
 import time
+from random import Random
 
 import torch
 
@@ -89,3 +91,31 @@ class Counted(torch.utils.data.Dataset):
             before = made
             time.sleep(rest)
         return made
+
+
+def sounds(samples: int, seed: int = 0):
+    """A feedgpu.layout.Source of whistles, float32 of shape T with 8,000 values a second, from -1 to 1.
+
+    Label 0 rises, 1 falls and 2 trills: one in 33 does. Half of them last longer than half a second; the
+    lengths are log-normal, between 800 and 32,000 values. A sound is a function of its ID and the seed.
+    """
+    from feedgpu.layout import Source  # here, not above: a worker that needs Costly has no use for them
+    from feedgpu.sources import split
+    from my_classes import hashed_seed
+
+    labels = {f"sound-{i + 1}": 2 if i % 33 == 32 else i % 2 for i in range(samples)}
+
+    def read(ID: str) -> torch.Tensor:
+        random = Random(hashed_seed(seed, ID))
+        length = min(32_000, max(800, int(4_000 * random.lognormvariate(0, 0.7))))
+        low, loud = 300 + 500 * random.random(), 0.3 + 0.7 * random.random()
+        seconds = torch.arange(length) / 8_000
+        kinds = (
+            seconds / seconds[-1],
+            1 - seconds / seconds[-1],
+            (2 * math.pi * 12 * seconds).sin() / 2 + 0.5,
+        )
+        pitch = low * (1 + kinds[labels[ID]])  # in Hz, up to one octave above the lowest
+        return loud * (2 * math.pi / 8_000 * pitch.cumsum(0)).sin()
+
+    return Source(split(labels, seed), labels, ["rises", "falls", "trills"], read)

@@ -92,6 +92,29 @@ def test_the_others(shown):
     assert plt.get_fignums() == []
 
 
+def test_photographs_and_tables_are_small(monkeypatch):
+    kept = []
+    monkeypatch.setattr(pictures, "display", lambda data, raw: kept.append(data))
+    noise = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    pictures.photos({"epoch 0": [noise] * 4, "epoch 1": [noise.flip(-1)] * 4}, "photographs")
+    pictures.repeats({"none": [[0.1, 0.2], [0.3, 0.4]], "two": [[0.1, 0.1], [0.2, 0.1]]}, "repeats")
+    pictures.ticks({"a": {"x": True, "y": False}, "b": {"y": True}}, "ticks")
+    assert all(data["image/png"].startswith(b"\x89PNG") and len(data["image/png"]) < 40_000 for data in kept)
+    assert len(kept) == 3 and plt.get_fignums() == []
+
+
+def test_what_repeats_is_numbered(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "show_in_few_colours", lambda figure: drawn.append(figure))
+    pictures.repeats({"none": [[0.1, 0.2], [0.3, 0.4]], "two": [[0.1, 0.5], [0.5, 0.1]]}, "repeats")
+    pictures.ticks({"a": {"x": True, "y": False}, "b": {"y": True}}, "ticks")
+    (none, two), (table,) = drawn[0].axes, drawn[1].axes
+    assert [text.get_text() for text in none.texts] == []
+    assert [text.get_text() for text in two.texts] == ["1", "2", "2", "1"]
+    assert [text.get_text() for text in table.texts] == ["✓", "✗", "–", "✓"]
+    plt.close("all")
+
+
 def test_dots_stand_at_their_values(shown, monkeypatch):
     drawn = []
     show = plt.show

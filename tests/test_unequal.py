@@ -109,6 +109,20 @@ def test_each_sample_comes_once(pool, drop_last):
     assert {visit.epoch for visit in visits} == {0}
 
 
+def test_what_is_dropped_is_left_to_chance():
+    left_out = [
+        set(range(403)) - {visit for batch in batches(epoch, pool=1000, drop_last=True) for visit in batch}
+        for epoch in range(40)
+    ]
+    assert {len(left) for left in left_out} == {3} and len(set().union(*left_out)) > 80
+
+
+def test_no_samples_are_no_batch():
+    assert list(SimilarLengths([], 4)) == list(SimilarLengths([1, 2], 4, drop_last=True)) == []
+    with pytest.raises(DatasetError, match="leave samples out of list_IDs"):
+        padded([])
+
+
 def test_the_order_is_a_function_of_seed_and_epoch():
     assert batches(3, seed=2) == batches(3, seed=2)
     assert len({str(batches(epoch, seed=seed)) for seed in range(3) for epoch in range(3)}) == 9

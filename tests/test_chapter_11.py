@@ -1,0 +1,284 @@
+"""Chapter 11 builds Augmented and what it needs of my_order.py: nothing less, nothing more, with these left
+out:
+
+docstrings, annotations, and what is there for visits that come more than once in an epoch, which are chapter
+13's: MORE_THAN_ONCE lists that text of the file, and what the chapter has in its place.
+
+The rule: a cell tagged `same-as:NAME` defines NAME as the file does.
+
+And what the chapter's exercise asks of a loader, and the pictures of its draws.
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import torch
+
+from feedgpu import pictures
+from feedgpu.checks_random import check
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "notebooks" / "11_random_and_repeatable.ipynb"
+BUILT = {"hashed_seed", "Visit", "EpochSampler", "draws", "Augmented"}
+MORE_THAN_ONCE = {
+    "index: int, epoch: int, before: int = 0": "index, epoch",
+    "visit.epoch, visit.before = epoch, before": "visit.epoch = epoch",
+    "(int(self), self.epoch, self.before)": "(int(self), self.epoch)",
+    ", ID, *[index.before] * (index.before > 0))": ", ID)",
+    ", weights: Sequence[float] | torch.Tensor | None = None": "",
+    """        self.ends = None
+        if weights is not None:
+            weights = torch.as_tensor(weights, dtype=torch.float64)
+            if weights.dim() != 1 or not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
+                raise ValueError("weights must be numbers of at least 0, one a sample, and not all of them 0")
+            self.ends = weights.cumsum(0)
+""": "",
+    "        if self.ends is None:\n            return (Visit": "        return (Visit",
+    "        points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]\n"
+    "        # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples\n"
+    "        indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=len(self.ends) - 1)\n"
+    "        return numbered(indices.tolist(), epoch)\n": "",
+}
+
+
+class Bare(ast.NodeTransformer):
+    "Takes docstrings and annotations away"
+
+    def without_docstring(self, node):
+        node = self.generic_visit(node)
+        first = node.body[0].value if isinstance(node.body[0], ast.Expr) else None
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            node.body = node.body[1:]
+        return node
+
+    visit_ClassDef = without_docstring
+
+    def visit_FunctionDef(self, node):
+        node.returns = None
+        return self.without_docstring(node)
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+
+def definitions(source):
+    "{name: syntax tree} of the functions and classes that a text defines"
+    return {
+        node.name: ast.dump(Bare().visit(node))
+        for node in ast.parse(source).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in BUILT
+    }
+
+
+def in_the_files():
+    order = (ROOT / "my_order.py").read_text(encoding="utf-8")
+    for now, instead in MORE_THAN_ONCE.items():
+        assert order.count(now) == 1, f"my_order.py has not once: {now}"
+        order = order.replace(now, instead)
+    return order + "\n" + (ROOT / "my_classes.py").read_text(encoding="utf-8")
+
+
+def cells():
+    "(source, the names that its tags say it defines as the file does) of each cell that is plain Python"
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        if cell.cell_type == "code" and not cell.source.startswith("%%"):
+            tags = cell.metadata.get("tags", [])
+            yield cell.source, {tag.removeprefix("same-as:") for tag in tags if tag.startswith("same-as:")}
+
+
+def built():
+    found = {}
+    for source, names in cells():
+        here = definitions(source)
+        assert set(here) == names
+        assert not set(here) & set(found), "defined twice"
+        found |= here
+    return found
+
+
+def test_the_chapter_builds_what_the_files_have():
+    assert built() == definitions(in_the_files()) and set(built()) == BUILT
+
+
+@pytest.mark.parametrize(
+    ("now", "planted"),
+    [
+        ("digest_size=8", "digest_size=4"),
+        ("hashed_seed(seed, index.epoch, ID)", "hashed_seed(seed + index.epoch, ID)"),
+        ("return Random()", "return Random(0)"),
+        ("class Visit(int):", "class Visit(float):"),
+        ("return hashed_seed(self.seed, self.epoch)", "return hashed_seed(self.epoch)"),
+        ("draws(self.seed, self.list_IDs[index], index)), y", "draws(self.seed, index, index)), y"),
+    ],
+)
+def test_a_planted_change_is_noticed(now, planted):
+    assert in_the_files().count(now) == 1
+    assert built() != definitions(in_the_files().replace(now, planted))
+
+
+# The exercise
+
+SOLUTION = """
+import random
+import numpy
+import torch
+from torch.utils.data import DataLoader
+from my_classes import EpochSampler, draws, hashed_seed
+
+class Drawn(torch.utils.data.Dataset):
+    def __init__(self, list_IDs, seed):
+        self.list_IDs, self.seed, self.epoch = list_IDs, seed, 0
+        self.rng = numpy.random.default_rng(seed)
+
+    def __len__(self):
+        return len(self.list_IDs)
+
+    def __getitem__(self, index):
+        ID = self.list_IDs[index]
+        own = draws(self.seed, ID, index)
+        crop, mirror, brightness = own.random(), own.random(), own.random()
+        return ID, torch.tensor([crop, mirror, brightness], dtype=torch.float64)
+
+def same_seed(worker):
+    numpy.random.seed(0)
+
+def epochs(list_IDs, seed, num_workers, first=0, last=3):
+    sampler = EpochSampler(len(list_IDs), seed)
+    workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    loader = DataLoader(Drawn(list_IDs, seed), 4, sampler=sampler, **workers)
+    for epoch in range(first, last):
+        loader.dataset.epoch = epoch
+        sampler.set_epoch(epoch)
+        yield list(loader)
+"""
+DRAWN = "crop, mirror, brightness = own.random(), own.random(), own.random()"
+WRONG = {  # what is written in place of what, and what the verdict says of it
+    "a copy of one generator": (
+        "mirror, brightness = own.random()",
+        "mirror, brightness = self.rng.random()",
+    ),
+    "a constant seed": (
+        "own.random()\n",
+        "numpy.random.random()\n",
+        "**workers)",
+        "worker_init_fn=same_seed, **workers)",
+    ),
+    "dataset.epoch": ("own = draws(self.seed, ID, index)", "own = random.Random(f'{self.epoch} {ID}')"),
+    "a sum": ("own.random()\n", "random.Random(index.epoch + index).random()\n"),
+    "a sum with the seed": (
+        "own = draws(self.seed, ID, index)",
+        "own = random.Random(hashed_seed(self.seed + index.epoch, ID))",
+    ),
+    "torch.rand": ("own.random()\n", "torch.rand((), dtype=torch.float64)\n"),
+    "the index": ("draws(self.seed, ID, index)", "draws(self.seed, str(index), index)"),
+    "hash": (
+        "own = draws(self.seed, ID, index)",
+        "own = random.Random(hash((self.seed, index.epoch, ID)))",
+    ),
+    "one number thrice": (
+        DRAWN,
+        "crop, mirror, brightness = (draws(self.seed, ID, index).random() for _ in range(3))",
+    ),
+    "an order of each epoch": ("sampler.set_epoch(epoch)", "sampler.set_epoch(0)"),
+    "no epoch": ("sampler=sampler", "shuffle=True"),
+    "a batch lost": ("sampler=sampler,", "sampler=sampler, drop_last=True,"),
+    "two numbers": ("[crop, mirror, brightness]", "[crop, mirror]"),
+    "nothing": ("yield list(loader)", "pass"),
+}
+SAID = {
+    "a copy of one generator": "crop: with 2 workers 66 draws, 36 different: both workers draw the same",
+    "a constant seed": "brightness: with 2 workers 66 draws, 36 different: both workers draw the same",
+    "dataset.epoch": "crop: with 2 workers 66 draws, 22 different: a sample draws the same in every epoch",
+    "a sum": "brightness: with 2 workers 66 draws, 24 different: other samples or epochs have the same seed",
+    "a sum with the seed": "crop: runs with the seeds 0 and 1 share 44 of 66 draws: a seed that is a sum?",
+    "torch.rand": "brightness: 66 of 66 draws differ without workers",
+    "the index": "draws differ with the same IDs in another order",
+    "hash": "crop: 22 of 22 draws differ in another process",
+    "one number thrice": "the three numbers of a sample are not three",
+    "an order of each epoch": "crop: with 2 workers 66 draws, 22 different: a sample draws the same in every",
+    "no epoch": "crop: 66 of 66 draws differ without workers",
+    "a batch lost": "expected epochs 0 to 2, each with all 22 IDs; of (epoch, ID) ",
+    "two numbers": "expected 4×3 numbers for 4 IDs, not (4, 2)",
+    "nothing": "NoneType",
+}
+
+
+def verdict(folder, source):
+    script = folder / "mended.py"
+    script.write_text(source, encoding="utf-8")
+    return check.repeatable(script).sentence
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as the chapter does, for workers
+    yield tmp_path
+    sys.modules.pop("mended", None)
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_loader_is_told_why(folder, what):
+    source = SOLUTION
+    for now, instead in zip(WRONG[what][::2], WRONG[what][1::2], strict=True):
+        assert source.count(now) == 1
+        source = source.replace(now, instead)
+    sentence = verdict(folder, source)
+    assert sentence.startswith("✗ repeatable: ") and SAID[what] in sentence
+
+
+def test_another_right_loader_passes(folder):
+    by_hand = "own = random.Random(f'{self.seed} {index.epoch} {ID}')"
+    assert verdict(folder, SOLUTION.replace("own = draws(self.seed, ID, index)", by_hand)).startswith("✓")
+
+
+def test_as_it_is_left_open_each_number_has_its_fault(folder):
+    source = exercise()
+    assert verdict(folder, source).startswith("… repeatable: not started")
+    sentence = verdict(folder, source.replace("raise NotImplementedError\n", ""))
+    crop, mirror, brightness = sentence.split("different: ")[1:]
+    assert "both workers" in crop and "both workers" in brightness and "never hears" in mirror
+
+
+def exercise():
+    "The cell, without the line that says in which file it is written"
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        if "exercise:repeatable" in cell.metadata.get("tags", []):
+            return cell.source.split("\n", 1)[1]
+
+
+def test_a_file_that_another_python_cannot_run_is_told(folder):
+    source = SOLUTION + "\nimport os\nif 'mended' not in str(globals().get('__spec__')) or os.environ.get("
+    source += "'PYTHONHASHSEED') == 'random':\n    raise OSError('not here')\n"
+    assert "in a Python of its own, without workers, your file ends in: 'OSError: not here'" in verdict(
+        folder, source
+    )
+
+
+# Pictures
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    "What was shown, in few colours"
+    found = []
+    monkeypatch.setattr(pictures, "display", lambda shown, raw: found.append(shown["image/png"]))
+    yield found
+    assert not plt.get_fignums()
+
+
+def test_photographs_in_rows(shown):
+    X = torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8)
+    pictures.photos({"epoch 0": X, "epoch 1": list(X)}, "photographs")
+    assert len(shown) == 1 and len(shown[0]) < 60_000
+
+
+def test_repeats_and_ticks(shown):
+    pictures.repeats({"2 workers": [[0.5, 0.1, 0.5], [0.1, 0.1, 0.7]], "none": [[1.0], [2.0]]}, "draws")
+    pictures.ticks({"a": {"x": True, "y": False}, "b": {"x": None}}, "a title")
+    assert len(shown) == 2
