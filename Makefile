@@ -26,6 +26,8 @@ bench: build/bench/ready ## measure our loaders beside the peers' (half an hour,
 	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py
 	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py --large
 	PYTHONPATH=. build/bench/bin/python benchmarks/prefetch_profile.py
+	PYTHONPATH=. build/bench/bin/python benchmarks/decoders.py
+	PYTHONPATH=. build/bench/bin/python benchmarks/images.py
 
 format: .venv/ready ## format code and notebooks, and mend what can be mended
 	.venv/bin/ruff format

@@ -89,7 +89,8 @@ class ImageDataset(Dataset):
 
     def load(self, file: Path, random: Random | None = None) -> torch.Tensor:
         "Reads one file"
-        height, width, decode = opened(file.read_bytes())
+        with open(file, "rb", buffering=0) as stream:
+            height, width, decode = opened(stream.read())
         if random is None:
             box = middle(height, width, self.size)
         else:
@@ -156,7 +157,7 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
     if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
         with suppress(ValueError):  # it is damaged, or of a kind that simplejpeg does not know
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            turned = b"Exif\0" in data[:65_536] and orientation(open_image(data)) != 1
+            turned = has_exif(data) and orientation(open_image(data)) != 1
             if colours in ("YCbCr", "Gray", "RGB") and not turned and height * width <= most_pixels():
                 return height, width, partial(with_simplejpeg, data, height, width)
     image = open_image(data)
@@ -167,6 +168,16 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
     if orientation(image) >= 5:
         height, width = width, height
     return height, width, partial(with_pillow, image)
+
+
+def has_exif(data: bytes) -> bool:
+    "Whether one of the segments that a JPEG begins with, those of applications and comments, is EXIF"
+    at = 2
+    while data[at : at + 1] == b"\xff" and b"\xe0" <= data[at + 1 : at + 2] <= b"\xfe":
+        if data[at + 4 : at + 10] == b"Exif\0\0":
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def with_simplejpeg(data: bytes, height: int, width: int, scale: int) -> numpy.ndarray:

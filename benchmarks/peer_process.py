@@ -37,8 +37,8 @@ HELD = 1e8  # bytes of batches that are replayed
 class Served:
     "A peer, opened when it is first needed"
 
-    def __init__(self, name: str, folder: Path):
-        self.peer, self.root, self.target = PEERS[name], folder / "article", folder / PEERS[name].kept
+    def __init__(self, peer: type, folder: Path):
+        self.peer, self.root, self.target = peer, folder / "article", folder / peer.kept
         self.opened, self.held = None, []
         self.notation = listed(self.root)
         self.idle = memory()
@@ -48,15 +48,17 @@ class Served:
             self.opened = self.peer(self.root, self.target)
         return self.opened
 
+    def source(self) -> list[Path]:
+        "The samples' own files"
+        return sorted(self.root.glob("*.pt"))
+
     def files(self) -> list[Path]:
         "What it reads"
-        if self.peer.kept == "article":
-            return sorted(self.root.glob("*.pt"))
-        return files_below(self.target)
+        return self.source() if self.peer.kept == "article" else files_below(self.target)
 
     def convert(self) -> dict:
         "Seconds to convert the article's folder, bytes of what came of it"
-        warm(self.root.glob("*.pt"))
+        warm(self.source())
         self.target.mkdir(exist_ok=True) if not self.peer.kept.startswith("article") else None
         began = time.perf_counter()
         if hasattr(self.peer, "convert"):
@@ -262,7 +264,8 @@ def end_with_parent():
         libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def main():
+def serve(peers: dict[str, type], kind: type = Served, commands: tuple[str, ...] = COMMANDS):
+    "Does what the lines of standard input say, until there are no more"
     end_with_parent()
     os.register_at_fork(after_in_child=end_with_parent)
     answers = os.fdopen(os.dup(1), "w")
@@ -270,16 +273,16 @@ def main():
     _, name, folder = sys.argv
     warnings.filterwarnings("ignore", "This DataLoader will create")
     torch.manual_seed(0)
-    served = Served(name, Path(folder))
+    served = kind(peers[name], Path(folder))
     print(json.dumps({"value": "ready"}), file=answers, flush=True)
     for line in sys.stdin:
         arguments = json.loads(line)
         do = arguments.pop("do")
-        if do not in COMMANDS:
+        if do not in commands:
             raise SystemExit(f"there is no command {do!r}")
         found = apart(served, do, arguments) if do in APART else answer(served, do, arguments)
         print(json.dumps(found), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(PEERS)

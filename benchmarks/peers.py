@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -104,17 +105,17 @@ class Failed(Exception):
 class Child:
     "The process of one peer, which ends with this one"
 
-    def __init__(self, name: str, folder: Path):
-        self.name = name
-        self.log = folder / f"{PEERS[name].__name__}.log"
-        python = STREAMING if PEERS[name].distribution == "mosaicml-streaming" else Path(sys.executable)
+    def __init__(self, name: str, folder: Path, peers: dict = PEERS, script: str = "peer_process.py"):
+        self.name, self.peer = name, peers[name]
+        self.log = folder / f"{self.peer.__name__}.log"
+        python = STREAMING if self.peer.distribution == "mosaicml-streaming" else Path(sys.executable)
         if not python.exists():
             raise Failed(f"there is no {python}: make bench sets it up")
         roots = f"{Path(__file__).parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [python, Path(__file__).parent / "peer_process.py", name, folder],
+                [python, Path(__file__).parent / script, name, folder],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -135,18 +136,68 @@ class Child:
             raise Failed(answer["error"])
         return answer["value"]
 
-    def ask(self, do: str, patience: float = PATIENCE, **arguments):
+    def tell(self, do: str, **arguments):
         try:
             self.process.stdin.write(json.dumps({"do": do} | arguments).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             raise Failed("its process has ended") from None
+
+    def ask(self, do: str, patience: float = PATIENCE, **arguments):
+        self.tell(do, **arguments)
         return self.receive(patience)
 
     def end(self):
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+class Field:
+    "The peers that are measured together: who fails in one thing is left out from there on"
+
+    def __init__(self, key: str, names: list[str], folder: Path, **of_child):
+        self.key, self.began = key, time.perf_counter()
+        self.children, self.absent = {}, {}
+        for name in names:
+            try:
+                self.children[name] = Child(name, folder, **of_child)
+            except Failed as error:
+                self.absent[name] = str(error)
+        self.rows = {name: {"rates": [], "cold": []} for name in self.children}
+
+    def each(self, what: str, act: Callable[[str, Child, dict], None]):
+        "Does something with each in turn"
+        for name in list(self.children):
+            try:
+                act(name, self.children[name], self.rows[name])
+            except Failed as error:
+                print(f"{self.key} {name}: {what} failed: {error}", flush=True)
+                self.absent[name] = f"{what}: {error}"
+                self.children.pop(name).end()
+        print(f"{self.key} {what}: {time.perf_counter() - self.began:.0f} s", flush=True)
+
+    def convert(self, first: str):
+        "`first` converts first, because what brings no format of its own reads its pack"
+        order = [first, *(name for name in self.children if name != first)]
+        self.children = {name: self.children[name] for name in order if name in self.children}
+        made = {}
+
+        def convert(name, child, row):
+            kept = child.peer.kept
+            if hasattr(child.peer, "convert") and kept not in made:
+                made[kept] = child.ask("convert", patience=600)
+            row["converted"] = made.get(kept, {"seconds": 0.0, "bytes": None})
+
+        self.each("converting", convert)
+
+    def measured(self, names: list[str]) -> dict[str, dict]:
+        "{name: row} of those that did not fail"
+        return {name: self.rows[name] for name in names if name in self.children}
+
+    def end(self):
+        for child in self.children.values():
+            child.end()
 
 
 def main():
@@ -184,75 +235,40 @@ def main():
 def measure(key: str, workload: Workload, folder: Path, names: list[str], effort: Effort) -> dict:
     "All numbers of one workload: {name: row}, the gather limit of each round, and why who is absent"
     folder.mkdir()
-    began = time.perf_counter()
     write(synthetic(workload.samples, workload.shape, workload.dtype), folder / "article")
     expected = source_of(folder / "article")
-    children, absent = {}, {}
-    for name in names:
-        try:
-            children[name] = Child(name, folder)
-        except Failed as error:
-            absent[name] = str(error)
-    rows = {name: {"rates": [], "cold": []} for name in children}
-
-    def each(what: str, act):
-        "Does something with each peer in turn; who fails is left out from there on"
-        for name in list(children):
-            try:
-                act(name, children[name], rows[name])
-            except Failed as error:
-                print(f"{key} {name}: {what} failed: {error}", flush=True)
-                absent[name] = f"{what}: {error}"
-                children.pop(name).end()
-        print(f"{key} {what}: {time.perf_counter() - began:.0f} s", flush=True)
-
+    field = Field(key, names, folder)
+    each = field.each
     try:
         each("starting", lambda name, child, row: child.receive())
         each("describing", lambda name, child, row: row.update(child.ask("describe")))
-        # Ours packs first, because what brings no format of its own reads the pack.
-        rows_first = [PACKED_ROW, *(name for name in children if name != PACKED_ROW)]
-        children = {name: children[name] for name in rows_first if name in children}
-        packed = {}
-
-        def convert(name, child, row):
-            kept = PEERS[name].kept
-            if hasattr(PEERS[name], "convert") and kept not in packed:
-                packed[kept] = child.ask("convert", patience=600)
-            row["converted"] = packed.get(kept, {"seconds": 0.0, "bytes": None})
-
-        each("converting", convert)
-        each("tuning", lambda name, child, row: row.update(workers=tune(child, name, effort)))
+        field.convert(PACKED_ROW)
+        each("tuning", lambda name, child, row: row.update(workers=tune(child, effort)))
         each("checking", lambda name, child, row: check(child, row["workers"], expected))
         for _ in range(effort.cold_rounds):
-            each("cold", lambda name, child, row: cold(child, name, row))
+            each("cold", lambda name, child, row: cold(child, row))
         each("memory", lambda name, child, row: row.update(memory=memory(child, row, effort)))
         limits = []
         for _ in range(effort.rounds):
             limits.append(limit(folder / "article" / "packed" / "samples.npy", effort.least))
-
-            def rate(name, child, row):
-                row["rates"].append(child.ask("rate", workers=row["workers"], **span(effort)))
-
-            each("rates", rate)
+            each("rates", lambda name, child, row: row["rates"].append(rate(child, row, effort)))
         each("first batch", lambda name, child, row: row.update(first=first(child, row)))
         each("stalls", lambda name, child, row: row.update(stalls=stalls(child, row, effort)))
         small = small_memory(workload, folder / "small", effort)
     finally:
-        for child in children.values():
-            child.end()
-    # `children` are those that did not fail
-    measured = {name: rows[name] for name in names if name in children}
-    return {"said": workload.said, "limits": limits, "rows": measured, "absent": absent, "small": small}
+        field.end()
+    rows = field.measured(names)
+    return {"said": workload.said, "limits": limits, "rows": rows, "absent": field.absent, "small": small}
 
 
-def span(effort: Effort) -> dict:
-    return {"least": effort.least, "most": effort.most}
+def rate(child: Child, row: dict, effort: Effort) -> float:
+    return child.ask("rate", workers=row["workers"], least=effort.least, most=effort.most)
 
 
-def tune(child: Child, name: str, effort: Effort) -> int:
+def tune(child: Child, effort: Effort) -> int:
     "The number of workers with which it is fastest: the fewest within 2 % of that"
-    if len(PEERS[name].workers) == 1:
-        return PEERS[name].workers[0]
+    if len(child.peer.workers) == 1:
+        return child.peer.workers[0]
     found = child.ask("tune", rounds=2, most=effort.tuning)
     rates = {int(workers): median(values) for workers, values in found.items()}
     return next(workers for workers, rate in rates.items() if rate >= 0.98 * max(rates.values()))
@@ -269,11 +285,11 @@ def check(child: Child, workers: int, expected: dict):
             )
 
 
-def cold(child: Child, name: str, row: dict):
+def cold(child: Child, row: dict):
     "Adds a rate, or why there is none. In the first round it is found out how many workers are best."
-    if PEERS[name].__name__ == "InMemory" or "not_cold" in row:
+    if child.peer.__name__ == "InMemory" or "not_cold" in row:
         return
-    most = PEERS[name].workers[-1]
+    most = child.peer.workers[-1]
     tried = {row["cold_workers"]} if "cold_workers" in row else {row["workers"], most}
     try:
         found = {workers: child.ask("cold", workers=workers, batches=20) for workers in tried}
@@ -375,12 +391,12 @@ def large(folder: Path, quick: bool, effort: Effort) -> dict:
             rows[name] = child.ask("describe") | {"workers": 0, "rates": [], "cold": []}
             rows[name]["converted"] = {"seconds": 0.0, "bytes": None}
             for _ in range(effort.cold_rounds):
-                cold(child, name, rows[name])
+                cold(child, rows[name])
             rows[name]["memory"] = memory(child, rows[name], effort)
         for _ in range(effort.rounds):
             limits.append(limit(folder / "article" / "packed" / "samples.npy", effort.least))
             for name, child in children.items():
-                rows[name]["rates"].append(child.ask("rate", workers=0, **span(effort)))
+                rows[name]["rates"].append(rate(child, rows[name], effort))
         for name, child in children.items():
             rows[name] |= {"first": first(child, rows[name]), "stalls": stalls(child, rows[name], effort)}
     finally:
@@ -570,15 +586,18 @@ def wins(workloads: dict) -> list[str]:
 
 def report(found: dict, file: Path = RESULTS / "peers.json"):
     "Prints the tables, and writes them and the picture beside the numbers"
-    text = tables(found)
+    write_text("Ours beside the peers", "peers.py", found, f"![]({file.stem}.png)\n\n{tables(found)}", file)
+    draw(found, file.with_suffix(".png"))
+
+
+def write_text(heading: str, script: str, found: dict, text: str, file: Path):
+    "Prints it, and writes it beside the numbers"
     print(text)
     head = ", ".join(f"{what} {value}" for what, value in found["machine"].items())
-    picture = f"\n![]({file.stem}.png)\n"
     file.with_suffix(".md").write_text(
-        "# Ours beside the peers\n\nWritten by `python3 benchmarks/peers.py`, which says what was measured. "
-        f"{found['date']}; {head}.\n{picture}\n{text}\n"
+        f"# {heading}\n\nWritten by `python3 benchmarks/{script}`, which says what was measured. "
+        f"{found['date']}; {head}.\n\n{text}\n"
     )
-    draw(found, file.with_suffix(".png"))
 
 
 def draw(found: dict, file: Path):

@@ -8,7 +8,6 @@ from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -281,6 +280,8 @@ def grid_of_samples(tensors, titles=None):
 
 def show_in_few_colours(figure):
     "Shows a figure with photographs in 256 colours, which take a third of the bytes to store"
+    from IPython.display import display  # which the benchmarks, that draw too, do without
+
     drawn, few = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)

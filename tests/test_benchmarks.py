@@ -62,6 +62,81 @@ def test_what_runs_our_idea_is_no_peer(peers, found):
         assert not recipes & set(peers.libraries(of)) and peers.fastest(of) != peers.OURS
 
 
+@pytest.fixture
+def images(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import images
+
+    return images
+
+
+@pytest.fixture
+def images_found():
+    return json.loads((RESULTS / "images.json").read_text(encoding="utf-8"))
+
+
+def test_the_tables_of_the_images_are_those_of_the_numbers(images, images_found):
+    text = (RESULTS / "images.md").read_text(encoding="utf-8")
+    assert text.endswith(images.tables(images_found) + "\n"), "run benchmarks/images.py --again"
+
+
+def test_every_loader_of_images_was_measured_and_checked_or_it_is_said_why_not(images, images_found):
+    rows, limits = images_found["rows"], images_found["limits"]
+    assert {*rows, *images_found["absent"]} == set(images.PEERS) and set(limits) == set(images.BARE)
+    for row in rows.values():
+        assert len(row["rates"]) == len(limits[images.OUR_WAY]) >= 3
+        assert 0 <= row["apart"] <= row["apart_worst"] <= images.TOLERANCE[row["antialiased"]]
+
+
+def test_a_missed_goal_of_the_images_is_called_missed(images, images_found):
+    def verdicts():
+        lines = images.goals_table(images_found).splitlines()[2:]
+        return [line.strip("| ").split(" | ")[3] for line in lines]
+
+    ours = images_found["rows"][images.IN_PREFETCH]
+    rates = ours["rates"]
+    for factor, verdict in ((1e3, "reached"), (1e-3, "**missed**")):
+        ours["rates"] = [factor * rate for rate in rates]
+        assert verdicts() == [verdict] * 3
+
+
+def test_the_benchmark_of_images_runs_and_checks_what_is_delivered():
+    command = [sys.executable, BENCHMARKS / "images.py", "--quick", "--only", "Pillow, threads"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "could not be measured" not in done.stdout, done.stdout
+    for name in ("Pillow, the usual class", "Pillow, threads", "ImageDataset in PrefetchLoader"):
+        assert f"\n| {name} | " in done.stdout
+
+
+def test_wrong_images_are_refused(images):
+    class Child:
+        def __init__(self, **found):
+            kinds = ["(torch.uint8, [3, 224, 224], torch.int64)"]
+            self.found = {"kinds": kinds, "labels": [0, 1, 2], "mean": 0.5, "worst": 0.5} | found
+
+        def ask(self, do, workers):
+            return self.found
+
+    row = {"workers": 0, "antialiased": True}
+    assert images.check(Child(), row, 3) == {"apart": 0.5, "apart_worst": 0.5}
+    wrong = ({"labels": [0, 1, 1]}, {"labels": [0, 1]}, {"kinds": []}, {"worst": 50.0})
+    for found in (*wrong, {"worst": float("nan")}):
+        with pytest.raises(images.Failed):
+            images.check(Child(**found), row, 3)
+
+
+def test_the_tables_of_the_decoders_are_those_of_the_numbers(monkeypatch):
+    for library in ("cv2", "imagecodecs", "simplejpeg"):
+        pytest.importorskip(library)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import decoders
+
+    found = json.loads((RESULTS / "decoders.json").read_text(encoding="utf-8"))
+    text = (RESULTS / "decoders.md").read_text(encoding="utf-8")
+    assert text.endswith(decoders.tables(found) + "\n"), "run benchmarks/decoders.py --again"
+
+
 def gpu(*arguments):
     return subprocess.run(
         [sys.executable, BENCHMARKS / "gpu.py", *arguments], capture_output=True, text=True, timeout=300

@@ -170,6 +170,22 @@ def test_images_are_turned_as_their_camera_says(tmp_path, decoder, suffix, held)
     assert abs(small - np.asarray(like)).mean() < 4
 
 
+@pytest.mark.parametrize("before", ["nothing", "a colour profile", "a comment"])
+def test_the_camera_is_found_behind_other_segments(tmp_path, decoder, before):
+    "As Pillow finds it; a comment in front hides it from neither"
+    exif = Image.Exif()
+    exif[my_images.ORIENTATION] = 6
+    file = save(scene(40, 64), tmp_path / "a.jpg", exif=exif)
+    data = file.read_bytes()
+    if before != "nothing":
+        kind, content = (
+            (b"\xff\xe2", b"ICC_PROFILE\0" + bytes(60_000)) if "profile" in before else (b"\xff\xfe", b"hm")
+        )
+        data = data[:2] + kind + (len(content) + 2).to_bytes(2) + content + data[2:]
+        file.write_bytes(data)
+    assert np.array_equal(one(file), reference(file))
+
+
 def test_a_grey_of_16_bits_is_turned_too(tmp_path, decoder):
     exif = Image.Exif()
     exif[my_images.ORIENTATION] = 6

@@ -3,6 +3,7 @@
 import io
 from types import SimpleNamespace
 
+import IPython.display
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_the_others(shown):
 
 def test_photographs_and_tables_are_small(monkeypatch):
     kept = []
-    monkeypatch.setattr(pictures, "display", lambda data, raw: kept.append(data))
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: kept.append(data))
     noise = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
     pictures.photos({"epoch 0": [noise] * 4, "epoch 1": [noise.flip(-1)] * 4}, "photographs")
     pictures.repeats({"none": [[0.1, 0.2], [0.3, 0.4]], "two": [[0.1, 0.1], [0.2, 0.1]]}, "repeats")
