@@ -1,11 +1,14 @@
 """Samples of unequal length, such as sounds and texts: batches of similar ones, padded to one length.
 
-Copy this file with my_classes.py. Needs torch and the standard library. A dataset of such samples says
-`dataset.__getitems__ = None`, or DataLoader asks it for batches that it cannot stack:
+Copy this file with the other my_*.py. Needs torch and the standard library.
 
+    training_set = PackedDataset(partition["train"], labels)
     order = SimilarLengths(training_set.lengths, batch_size=64)
     training_generator = DataLoader(training_set, batch_sampler=order, collate_fn=padded)
     for local_batch, mask, lengths, local_labels in training_generator:
+
+A Dataset, whose samples are read one by one, needs `training_set.__getitems__ = None` before that, or it
+insists on samples of one shape, and does not know their lengths.
 """
 
 from collections.abc import Iterator, Sequence

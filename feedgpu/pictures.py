@@ -328,6 +328,26 @@ def photos(rows: dict, title: str):
         show_in_few_colours(figure)
 
 
+def padded_batches(ways: dict, lengths, title: str):
+    """Draws what batches hold and what is padded: {way: batches, each the indices of its samples}.
+
+    `lengths`: of all samples. Each panel is an epoch, from the first batch to the last.
+    """
+    with plt.rc_context(STYLE):
+        figure, places = plt.subplots(len(ways), figsize=(7, 0.4 + len(ways)), sharex=True, squeeze=False)
+        for axes, (way, batches) in zip(places[:, 0], ways.items(), strict=True):
+            own = [np.sort(np.asarray(lengths)[np.asarray(batch)]) for batch in batches]
+            longest = np.concatenate([np.full(len(one), one[-1]) for one in own])
+            own = np.concatenate(own)
+            axes.stairs(longest, fill=True, color="0.75", label="padding")
+            axes.stairs(own, fill=True, color=COLOURS["computing"], label="samples")
+            axes.set(ylabel="length", title=f"{way}: {percent(1 - own.sum() / longest.sum())} padding")
+        axes.set_xlabel("the samples of an epoch, in their batches, each sorted to be seen")
+        figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=2)
+        figure.suptitle(title, x=0, ha="left", fontsize=10)
+        plt.show()
+
+
 def repeats(runs: dict, title: str):
     """Draws which random numbers came more than once: {label of a run: for each epoch the list of its draws}.
 

@@ -89,7 +89,9 @@ def test_the_others(shown):
     pictures.grid_of_samples([torch.zeros(3, 9, 8, dtype=torch.uint8), torch.ones(9, 8)])
     pictures.timeline([(7.0, 7.5), (7.1, 9)], [0, 1], ["a", "b"], [7.6, 9.1], "it came", "timeline")
     pictures.calibration([1.0, 20], [3, 1e6], "calibration")
-    assert [title for title, _ in shown] == ["bars", "lines", "bars", "", "", "timeline", "calibration"]
+    pictures.padded_batches({"sorted": [[1], [0, 2]], "one": [[0, 1, 2]]}, torch.tensor([3, 2, 5]), "pads")
+    titles = ["bars", "lines", "bars", "", "", "timeline", "calibration", "sorted: 17 % padding"]
+    assert [title for title, _ in shown] == titles
     assert plt.get_fignums() == []
 
 
