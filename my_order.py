@@ -19,6 +19,7 @@ class Visit(int):
     """A sample's index that knows in which epoch it is visited, and how often it was before in that epoch.
 
     For every dataset it is the plain number. One that draws at random asks `draws` for what belongs to it.
+    Subset and ConcatDataset make plain numbers of visits: leave IDs out of `list_IDs` instead.
     """
 
     def __new__(cls, index: int, epoch: int, before: int = 0):
@@ -38,7 +39,7 @@ def draws(seed: int, ID: str, index: int) -> Random:
     """
     if not isinstance(index, Visit):
         return Random()
-    return Random(hashed_seed(seed, index.epoch, ID, *[index.before] * (index.before > 0)))
+    return Random(hashed_seed(int(seed), index.epoch, ID, *[index.before] * (index.before > 0)))
 
 
 class EpochSampler(torch.utils.data.Sampler):
@@ -53,7 +54,7 @@ class EpochSampler(torch.utils.data.Sampler):
     """
 
     def __init__(self, size: int, seed: int = 0, weights: Sequence[float] | torch.Tensor | None = None):
-        self.size, self.seed, self.epoch = size, seed, 0
+        self.size, self.seed, self.epoch = size, int(seed), 0
         self.ends = None
         if weights is not None:
             weights = torch.as_tensor(weights, dtype=torch.float64)
@@ -62,7 +63,7 @@ class EpochSampler(torch.utils.data.Sampler):
             self.ends = weights.cumsum(0)
 
     def set_epoch(self, epoch: int):
-        self.epoch = epoch
+        self.epoch = int(epoch)  # of any kind: a hash tells NumPy's numbers from Python's
 
     def __len__(self):
         return self.size

@@ -64,11 +64,11 @@ class SimilarLengths(torch.utils.data.Sampler):
         self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 50, drop_last: bool = False
     ):
         self.lengths = torch.as_tensor(lengths)
-        self.batch_size, self.seed, self.pool, self.drop_last = batch_size, seed, pool, drop_last
+        self.batch_size, self.seed, self.pool, self.drop_last = batch_size, int(seed), pool, drop_last
         self.epoch = 0
 
     def set_epoch(self, epoch: int):
-        self.epoch = epoch
+        self.epoch = int(epoch)
 
     def __len__(self) -> int:
         "Batches of an epoch"

@@ -42,7 +42,7 @@ from my_classes import available_cpus
 
 BASE, IN_DATALOADER, IN_PREFETCH, PACKED, *_ = PEERS
 OURS = [name for name in PEERS if name.startswith(("ImageDataset", "PackedDataset"))]
-ALWAYS = [BASE, *OURS]  # with --only
+ALWAYS = [BASE, IN_DATALOADER, IN_PREFETCH]  # with --only
 OUR_WAY, PILLOW_WAY = BARE
 FILES = 256, 256  # (height, width) of the JPEGs
 # In levels of 256, the mean over the pixels of one image: another image is some 50 away.

@@ -17,13 +17,14 @@ __all__ = ["check"]
 GOOD = {
     "kitchen/1": ("temperature,humidity\n20.5,40\n21,41.5\n-0.25,39\n", [[20.5, 21, -0.25], [40, 41.5, 39]]),
     "cellar.2": ("x,y,z\r\n1e-3,2,3\r\n4,5,6\r\n", [[0.001, 4], [2, 5], [3, 6]]),
-    "one line": ('"a, in volts",b\n7,-8\n', [[7], [-8]]),
     "one channel": ("a\n1\n2\n3\n", [[1, 2, 3]]),
+    "one line": ('"a, in volts",b\n7,-8\n', [[7], [-8]]),
 }
 DAMAGED = {
     "a word in the place of a number": "a,b\n1,2\n3,four\n",
     "a line with too few numbers": "a,b\n1,2\n3\n5,6\n",
     "a line with too many numbers": "a,b\n1,2\n3,4,5\n",
+    "lines that are all too short": "a,b\n1\n2\n",
     "an empty place": "a,b\n1,\n3,4\n",
 }
 
@@ -49,7 +50,7 @@ def write(folder, ID: str, content: bytes):
 
 def fault_of_values(dataset) -> str | None:
     for index, (ID, (text, numbers)) in enumerate(GOOD.items()):
-        asked = f"for a file of the lines {text.split()}"
+        asked = f"for a file of the lines {text.splitlines()}"
         try:
             X, y = dataset[index]
         except DatasetError as error:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -129,6 +130,13 @@ def test_after_a_resume_in_another_process(numbered, alone):
     )
     found = {(epoch, label): tuple(value) for epoch, label, *value in json.loads(run.stdout)}
     assert found == {key: value for key, value in alone.items() if key[0] > 0}
+
+
+def test_numbers_of_other_kinds_are_the_same_numbers(numbered, alone):
+    root, labels, IDs = numbered
+    sampler = EpochSampler(SAMPLES, seed=numpy.int64(0))
+    dataset = augmented(root, labels, IDs, seed=torch.tensor(0))
+    assert drawn(DataLoader(dataset, 5, sampler=sampler), sampler, numpy.arange(EPOCHS)) == alone
 
 
 def test_another_seed_draws_something_else(numbered, alone):

@@ -62,6 +62,20 @@ def test_your_own_data(folder):
     assert "Validation accuracy" in out
 
 
+def test_images_that_stay_files(folder):
+    random = numpy.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / "my_images" / name).mkdir(parents=True)
+        for i in range(5):
+            image = Image.fromarray(random.integers(0, 255, (30 + i, 40, 3), dtype=numpy.uint8))
+            image.save(folder / "my_images" / name / f"{i}.jpg")
+    for line in block("## Images that stay files").splitlines():
+        run([sys.executable, *shlex.split(line)[1:]], folder)
+    code = re.search(r"```python\n(.*?)```", README[README.index("## Images that stay files") :], re.S)[1]
+    code += "    assert sum(len(X) for X, y in training_generator) == 8\n"
+    run([sys.executable, "-c", code], folder)
+
+
 def test_packed_data(folder, dataset):
     dataset(folder="my_data")
     for line in block("## Packed data").splitlines():

@@ -1,7 +1,7 @@
 """Writes what README.md takes from elsewhere: python3 tools/readme.py
 
 The map of chapters and the picture come from the notebooks, the run of the script from
-benchmarks/results/script_seeds.json, the table of loaders from benchmarks/results/peers.json.
+benchmarks/results/script_seeds.json, the tables of loaders from peers.json and images.json beside it.
 
 A chapter's first cell has its question as title, its outcomes as bullets, and a sentence on its time:
 "Reading takes 12 minutes, running about 10 s". --check writes nothing; it exits with 1 if README.md is old.
@@ -21,6 +21,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PICTURE_OF = "00_what_can_this_machine_show_me.ipynb"
 MAP = re.compile(r"(?s)(<!-- map: .*? -->\n).*?(<!-- end of map -->)")
 PEERS = re.compile(r"(?s)(<!-- peers: .*? -->\n).*?(<!-- end of peers -->)")
+IMAGES = re.compile(r"(?s)(<!-- images: .*? -->\n).*?(<!-- end of images -->)")
 RUN = re.compile(r"(?s)(<!-- run: .*? -->\n).*?(<!-- end of run -->)")
 
 
@@ -71,6 +72,26 @@ def table_of_loaders() -> str:
     return "\n" + "\n".join(lines) + f"\n\n({said}.)\n\n"
 
 
+def table_of_image_loaders() -> str:
+    "Rates of the loaders that benchmarks/images.py measured, as multiples of the usual class's with Pillow"
+    found = json.loads((RESULTS / "images.json").read_text(encoding="utf-8"))
+    rows, usual = found["rows"], found["rows"]["Pillow, the usual class"]["rates"]
+    lines = ["| | by | antialiased | images/s | × |", "|---" * 5 + "|"]
+    for name, row in sorted(rows.items(), key=lambda pair: -median(pair[1]["rates"])):
+        times = median(a / b for a, b in zip(row["rates"], usual, strict=True))
+        cells = [name, row["decoder"], "yes" if row["antialiased"] else "no"]
+        lines.append("| " + " | ".join([*cells, f"{median(row['rates']):,.0f}", f"{times:.1f}"]) + " |")
+    machine, date = found["machine"], found["date"]
+    said = f"{machine['CPUs that this process may use']} shared CPUs, {machine['versions']}, {date}"
+    how = "[benchmarks/results/images.md](benchmarks/results/images.md)"
+    return (
+        f"\n{found['images']:,} JPEGs of 256×256, decoded and scaled to 224×224 in shuffled batches of 64, "
+        "each with its best number of workers or threads:\n\n"
+        + "\n".join(lines)
+        + f"\n\n({said}; more in {how}.)\n\n"
+    )
+
+
 def rates_of(workload: dict) -> dict[str, tuple]:
     "{loader: (its rate, the rate and its ratios to the article's, warm and cold, as they are shown)}"
     rows = workload["rows"]
@@ -102,6 +123,7 @@ def main(arguments: list[str]) -> int:
     new = MAP.sub(lambda found: f"{found[1]}\n{header}{rows}\n{found[2]}", text)
     new = RUN.sub(lambda found: f"{found[1]}{run_of_the_script()}{found[2]}", new)
     new = PEERS.sub(lambda found: f"{found[1]}{table_of_loaders()}{found[2]}", new)
+    new = IMAGES.sub(lambda found: f"{found[1]}{table_of_image_loaders()}{found[2]}", new)
     if "--check" in arguments:
         return int(new != text)
     (ROOT / "README.md").write_text(new, encoding="utf-8")
