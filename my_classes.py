@@ -158,7 +158,7 @@ class Augmented(Dataset):
     `dataset`: any that has the samples of `list_IDs`, in their order. `augment(X, random)` returns the
     changed tensor; with workers under spawn or forkserver it is a function of a module. `random` is a
     random.Random whose numbers are a function of (seed, epoch, ID), if an EpochSampler gives the index; else
-    they differ each time.
+    they differ each time. One Augmented in another needs a seed of its own, or both draw the same.
     """
 
     def __init__(self, dataset, list_IDs, augment: Callable, seed: int = 0):

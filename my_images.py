@@ -6,10 +6,12 @@ is all that has to be replaced.
 """
 
 import os
+import stat
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from math import exp, inf, log, sqrt
 from pathlib import Path
@@ -21,7 +23,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn.functional import interpolate
 from torch.utils.data import default_collate, get_worker_info
 
-from my_classes import Dataset, DatasetError, available_cpus, describe, draws, file_of, reason
+from my_classes import (
+    Dataset,
+    DatasetError,
+    available_cpus,
+    describe,
+    draws,
+    file_of,
+    hashed_seed,
+    reason,
+)
 from my_packed import BatchMemory, Gathered
 
 try:
@@ -30,7 +41,10 @@ except ImportError:
     simplejpeg = None
 
 SCALES = (8, 4, 2)  # by which a JPEG can be decoded smaller than it is, in less time
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, BITS, WHITE = 0x0112, 258, 262  # tags of EXIF and TIFF
+KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")  # none runs a program
+SCANS = 500
+ROWS = 32_000  # values that torch changes without starting threads
 
 
 class ImageDataset(Dataset):
@@ -41,15 +55,15 @@ class ImageDataset(Dataset):
     `seed`: None for the largest crop in the middle, as for validation. A number for a random crop, mirrored
     half of the time, a function of (seed, epoch, ID): see EpochSampler. The crop has 8 to 100 % of the image
     (`area`) and is 3/4 to 4/3 times as wide as `size` is (`ratio`), after Szegedy et al., "Going deeper with
-    convolutions", 2014.
+    convolutions", 2014; of an image too long for that, the largest in the middle.
 
     `dataset[index]` is `(X, y)`: uint8 of 3×height×width, RGB, and its label. In memory the three colours of
     a pixel lie side by side (channels last), as decoders write them and convolutions like them. Images are
     turned as their camera says, greys and CMYK become RGB, transparency is dropped. Greys of 16 bits are
     divided by 257; of colours with 16 bits Pillow keeps the upper 8, which differs by one level at most.
 
-    Raises DatasetError, naming ID and file, for a file that is missing, damaged, no image, or of more than
-    twice PIL.Image.MAX_IMAGE_PIXELS pixels.
+    Raises DatasetError, naming ID and file, for a file that is missing, cut short, no image, or of more than
+    twice PIL.Image.MAX_IMAGE_PIXELS pixels. Damage within a file is found as far as the decoder tells.
 
     A batch is decoded at once, by `threads` threads (the CPUs, unless you set another number; one in a
     worker): decoders do not hold Python's lock. So PrefetchLoader feeds from all CPUs, as DataLoader's
@@ -78,7 +92,7 @@ class ImageDataset(Dataset):
         "Generates one sample of data"
         ID = self.list_IDs[index]
         file = file_of(ID, self.root, self.suffix)
-        random = None if self.seed is None else draws(self.seed, ID, index)
+        random = None if self.seed is None else draws(hashed_seed(self.seed, "crop"), ID, index)
         try:
             X = self.load(file, random)
         except Exception as error:
@@ -89,22 +103,25 @@ class ImageDataset(Dataset):
 
     def load(self, file: Path, random: Random | None = None) -> torch.Tensor:
         "Reads one file"
-        with open(file, "rb", buffering=0) as stream:
-            height, width, decode = opened(stream.read())
+        height, width, decode = opened(read_bytes(file))
         if random is None:
             box = middle(height, width, self.size)
         else:
             box = self.random_box(height, width, random)
         X = cut(decode, (height, width), box, self.size)
-        return X if random is None or random.random() < 0.5 else X.flip(-1)
+        return X if random is None or random.random() < 0.5 else mirrored(X)
 
     def random_box(self, height: int, width: int, random: Random) -> tuple[int, int, int, int]:
         "Where to cut a random crop: (upper, left, height, width) in pixels"
-        area = random.uniform(*self.area) * height * width
-        ratio = exp(random.uniform(*map(log, self.ratio))) * self.size[1] / self.size[0]
-        h = min(height, max(1, round(sqrt(area / ratio))))
-        w = min(width, max(1, round(sqrt(area * ratio))))
-        return random.randint(0, height - h), random.randint(0, width - w), h, w
+        shape = self.size[1] / self.size[0]
+        for _ in range(10):
+            area = random.uniform(*self.area) * height * width
+            ratio = exp(random.uniform(*map(log, self.ratio))) * shape
+            h, w = max(1, round(sqrt(area / ratio))), max(1, round(sqrt(area * ratio)))
+            if h <= height and w <= width:
+                return random.randint(0, height - h), random.randint(0, width - w), h, w
+        least, most = (shape * bound for bound in self.ratio)
+        return middle(height, width, (1, min(most, max(least, width / height))))
 
     def __getitems__(self, indices):
         "Generates the samples of one batch"
@@ -125,10 +142,13 @@ class ImageDataset(Dataset):
                     return
 
         threads = 1 if get_worker_info() else min(self.threads, len(indices))
-        if threads > 1:
-            list(self._executor().map(work, range(threads)))
-        else:
-            work(None)
+        try:
+            if threads > 1:
+                list(self._executor().map(work, range(threads)))
+            else:
+                work(None)
+        finally:  # after Ctrl-C the threads are to begin no more of this batch
+            deque(places, maxlen=0)
         if errors:
             raise errors[min(errors)]
         return [Gathered(X.permute(0, 3, 1, 2), default_collate(labels))]
@@ -154,6 +174,8 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
 
     Raises ValueError, OSError and what else Pillow raises for what is no image.
     """
+    if data.startswith(b"\xff\xd8\xff") and data.count(b"\xff\xda") > SCANS:
+        raise ValueError(f"it is a JPEG of more than {SCANS} scans, which take for ever to decode")
     if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
         with suppress(ValueError):  # it is damaged, or of a kind that simplejpeg does not know
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -171,20 +193,17 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
 
 
 def has_exif(data: bytes) -> bool:
-    "Whether one of the segments that a JPEG begins with, those of applications and comments, is EXIF"
-    at = 2
-    while data[at : at + 1] == b"\xff" and b"\xe0" <= data[at + 1 : at + 2] <= b"\xfe":
-        if data[at + 4 : at + 10] == b"Exif\0\0":
-            return True
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return False
+    "Whether it may say how the camera was held, in EXIF or XMP; Pillow, which takes longer, then looks"
+    return b"Exif\0\0" in data or b"rientation" in data
 
 
 def with_simplejpeg(data: bytes, height: int, width: int, scale: int) -> numpy.ndarray:
     try:
         return simplejpeg.decode_jpeg(data, min_height=-(-height // scale), min_width=-(-width // scale))
-    except ValueError:  # what it cannot decode to the end, Pillow may; or says better why not
-        return with_pillow(open_image(data), scale)
+    except ValueError as error:
+        if "premature end of data segment" in str(error):  # over which Pillow says nothing
+            raise ValueError("a part of its data is missing or damaged") from error
+        return with_pillow(open_image(data), scale)  # it may take it, or says better why not
 
 
 def with_pillow(image: Image.Image, scale: int) -> numpy.ndarray:
@@ -200,24 +219,35 @@ def open_image(data: bytes) -> Image.Image:
     if not data:
         raise ValueError("it is empty")
     try:
-        return Image.open(BytesIO(data))
+        return Image.open(BytesIO(data), formats=kinds())
     except UnidentifiedImageError as error:
         raise ValueError("it holds no image, or one of a kind that Pillow does not know") from error
 
 
+@cache
+def kinds() -> tuple[str, ...]:
+    "Those of KINDS that this Pillow has"
+    Image.init()
+    return tuple(kind for kind in KINDS if kind in Image.OPEN)
+
+
 def orientation(image: Image.Image) -> int:
     "How the camera was held: 1 upright, 5 to 8 on its side"
-    return image.getexif().get(ORIENTATION, 1)
+    held = image.getexif().get(ORIENTATION, 1)
+    return held if held in range(1, 9) else 1
 
 
 def as_seen(image: Image.Image) -> Image.Image:
     "Turned as its camera says, and with 8 bits a value: 16 are divided by 257, which Pillow would clip"
     if image.mode.startswith("I"):
-        values = numpy.asarray(image).astype(numpy.int64)
-        if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
+        tags = getattr(image, "tag_v2", {})  # of a TIFF
+        most = 2 ** min(16, tags.get(BITS, (16,))[0]) - 1
+        values = numpy.asarray(image)
+        if values.size and not 0 <= values.min() <= values.max() <= most:
             raise ValueError("its values have more than 16 bits: save it with 8, or as .npy")
+        values = (values.astype(numpy.uint32) * 255 + most // 2) // most
         turned = image.getexif()
-        image = Image.fromarray(((values + 128) // 257).astype(numpy.uint8))
+        image = Image.fromarray((255 - values if tags.get(WHITE) == 0 else values).astype(numpy.uint8))
         image.getexif().update(turned)
     elif image.mode == "F":
         raise ValueError("its values are no whole numbers: save it with 8 bits a value, or as .npy")
@@ -227,6 +257,22 @@ def as_seen(image: Image.Image) -> Image.Image:
 def most_pixels() -> float:
     "More are refused, as by Pillow: a small file may hold so many that they fill the memory"
     return 2 * (Image.MAX_IMAGE_PIXELS or inf)
+
+
+def mirrored(X: torch.Tensor) -> torch.Tensor:
+    "Left and right exchanged: 3×height×width. In pieces, or torch starts threads for it, in each of ours."
+    Y, rows = torch.empty_like(X), max(1, ROWS // (3 * X.shape[2]))
+    for piece, target in zip(X.split(rows, 1), Y.split(rows, 1), strict=True):
+        target.copy_(piece.flip(-1))
+    return Y
+
+
+def read_bytes(file: Path) -> bytes:
+    "Of a file; a pipe, for which one would wait for ever, is refused."
+    if stat.S_ISFIFO(os.stat(file).st_mode):
+        raise ValueError("it is a pipe")
+    with open(file, "rb", buffering=0) as stream:
+        return stream.read()
 
 
 def middle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -250,7 +296,9 @@ def cut(decode: Callable, shape: tuple[int, int], box: tuple, size: tuple[int, i
         down, across = pixels.shape[0] / shape[0], pixels.shape[1] / shape[1]
         upper, left = round(upper * down), round(left * across)
         h, w = max(1, round(h * down)), max(1, round(w * across))
-    X = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)[:, :, upper : upper + h, left : left + w]
+    # Copied by NumPy, in this thread alone: torch would start threads of its own for it, in each of ours.
+    pixels = numpy.ascontiguousarray(pixels[upper : upper + h, left : left + w])
+    X = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     if X.shape[2:] != size:
         X = interpolate(X, size, mode="bilinear", antialias=True)
     return X[0]

@@ -39,7 +39,7 @@ def draws(seed: int, ID: str, index: int) -> Random:
     """
     if not isinstance(index, Visit):
         return Random()
-    return Random(hashed_seed(int(seed), index.epoch, ID, *[index.before] * (index.before > 0)))
+    return Random(hashed_seed(int(seed), index.epoch, str(ID), *[index.before] * (index.before > 0)))
 
 
 class EpochSampler(torch.utils.data.Sampler):

@@ -48,7 +48,7 @@ class PackedDataset(torch.utils.data.Dataset):
     (or have a `transform`, or samples of unequal shapes).
 
     Raises DatasetError, with what to do, if there is no pack, if it is damaged or of another version, if it
-    has no sample for an ID, or if a sample's file (three are looked at) is no longer what was packed.
+    has no sample for an ID, or if a sample's .pt file (three are looked at) is no longer what was packed.
     """
 
     def __init__(self, list_IDs, labels, root="data", transform: Callable | None = None):

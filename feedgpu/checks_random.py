@@ -123,9 +123,7 @@ def repeated(found: dict, other_seed: dict) -> str:
         within = Counter((epoch, number) for (epoch, _), number in found.items()).most_common(1)[0][1] > 1
         first = {ID: number for (epoch, ID), number in found.items() if epoch == 0}
         if all(found[epoch, ID] == first[ID] for epoch, ID in found):
-            return (
-                f"{said}: a sample draws the same in every epoch, so its worker never hears of the next one"
-            )
+            return f"{said}: a sample draws the same in every epoch: nobody tells it of the next one"
         if within and max(times.values()) % 2 == 0:
             return f"{said}: both workers draw the same, each from a copy of one generator or from one seed"
         return f"{said}: other samples or epochs have the same seed, as a sum or a constant gives it"

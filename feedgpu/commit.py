@@ -1,7 +1,7 @@
 """Puts a new dataset in the place of an old one, so that a kill leaves no mixture, and one of the two.
 
-Everything is first written into `.incoming/`, its partition.json last. Only then `commit` takes the old
-dataset away and moves the new one in:
+Everything is first written into `.incoming/`, the samples into its folder `samples`, its partition.json last.
+Only then `commit` takes the old dataset away and moves the new one in:
 
     1. the old partition.json moves to .incoming/replaced.json: from here on there is no dataset
     2. the old files are deleted, the new ones move into place
@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows: two writers at once are not noticed there
     fcntl = None
 
-INCOMING = ".incoming"
+INCOMING, SAMPLES = ".incoming", "samples"
 
 
 def commit(root: Path):
@@ -43,7 +43,7 @@ def commit(root: Path):
         replaced = {file_of(ID, root, suffixes["old"]) for ID in listed_in(incoming / "replaced.json")}
         delete(replaced - kept, root)
     for ID in new:
-        file, target = (file_of(ID, folder, suffixes["new"]) for folder in (incoming, root))
+        file, target = (file_of(ID, folder, suffixes["new"]) for folder in (incoming / SAMPLES, root))
         if file.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
@@ -86,10 +86,10 @@ def suffixes_in(incoming: Path) -> dict[str, str]:
 def suffix_of(root, IDs: list[str]) -> str:
     """Of the files of a dataset's samples: ".pt", or "" for files that were kept as they are.
 
-    If there are none, it is a packed one of tensors.
+    That of which there are more; if there are none, it is a packed one of tensors.
     """
     IDs = [ID for ID in IDs if isinstance(ID, str) and not LEADS_OUT.search(ID)]
-    return next((suffix for suffix in (".pt", "") if len(without_file(IDs, root, suffix)) < len(IDs)), ".pt")
+    return min((".pt", ""), key=lambda suffix: len(without_file(IDs, root, suffix)))
 
 
 def delete(files: set[Path], root: Path):

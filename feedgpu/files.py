@@ -220,10 +220,13 @@ def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
                 decode_whole(file)
         except Exception as error:  # the decoders raise all kinds
             raise Unreadable(f"{file}: {reason(error)}") from error
+        if target.exists():  # on a disk that does not tell A from a; writing would change the user's own file
+            raise DatasetError(f"{file}: another file has the ID {ID!r} already, on a disk that ignores case")
         try:
             os.link(file.resolve(), target)
         except OSError:  # on another disk, or not allowed
-            shutil.copyfile(file, target)
+            with open(file, "rb") as original, open(target, "xb") as copy:
+                shutil.copyfileobj(original, copy)
 
     return keep
 

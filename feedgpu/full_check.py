@@ -12,7 +12,7 @@ from tqdm import tqdm
 from feedgpu.commit import suffix_of
 from feedgpu.files import decode_whole, files_below, is_image
 from feedgpu.layout import one_thread
-from feedgpu.pack import digest
+from feedgpu.pack import digest, sizes_of
 from my_classes import (
     LEADS_OUT,
     DatasetError,
@@ -52,8 +52,11 @@ def check(root="data") -> list[str]:
     absent = without_file(list(files), root, suffix)
     if lost := [ID for ID in absent if ID not in rows]:
         faults.append(sentence(f"without a file {root / '<ID>'}{suffix}", lost))
-    if pack and (late := [ID for ID in files if ID not in rows and ID not in set(lost)]):
+    absent_there = set(lost)
+    if pack and (late := [ID for ID in files if ID not in rows and ID not in absent_there]):
         faults.append(f"{sentence('not in the pack', late)}; {again(root)}")
+    if pack and suffix == "" and not absent and read_manifest(root).get("source") != sizes_of(files.values()):
+        faults.append(f"the image files are no longer those that were packed; {again(root)} --size …")
     first, gone, longer = None, set(absent), []
     with one_thread():
         for ID, file in tqdm(files.items(), desc="Reading", unit=" samples", disable=None):

@@ -19,7 +19,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from feedgpu.commit import INCOMING, clear, commit, folders_of, lies_in, listed_in, sole_writer, suffix_of
+from feedgpu.commit import (
+    INCOMING,
+    SAMPLES,
+    clear,
+    commit,
+    folders_of,
+    lies_in,
+    listed_in,
+    sole_writer,
+    suffix_of,
+)
 from my_classes import DatasetError, ctrl_c_deferred, file_of, find_faults, sentence, without_file
 
 
@@ -103,15 +113,24 @@ def refuse_unfit(source: Source, root: Path, force: bool):
         raise DatasetError(sentence("whose file would have the name of a list of the dataset", clash))
 
     folders = folders_of(files, root)
-    astray = {folder for folder in folders if root / INCOMING in (folder, *folder.parents)}
+    taken = {root / name for name in (INCOMING, ".packing")}
+    astray = {folder for folder in folders if taken & {folder, *folder.parents}}
     astray |= {folder for folder in folders if not lies_in(folder, root)}
     if outside := [ID for ID, file in zip(IDs, files, strict=True) if file.parent in astray]:
-        raise DatasetError(sentence(f"behind a link that leads out of {root}, or in {INCOMING}", outside))
+        raise DatasetError(
+            sentence(f"behind a link that leads out of {root}, or in {INCOMING} or .packing", outside)
+        )
 
     absent = set(without_file(IDs, root, source.suffix))
     there = [file for ID, file in zip(IDs, files, strict=True) if ID not in absent]
     if blocked := [file for file in there if file.is_dir()]:
         raise DatasetError(f"{blocked[0]} is a folder where a sample is to be written: move it away")
+    old = listed_in(root / "partition.json")
+    old = {file_of(ID, root, suffix_of(root, old)) for ID in old}
+    if in_the_way := sorted(
+        folder for folder in folders - old if os.path.lexists(folder) and not folder.is_dir()
+    ):
+        raise DatasetError(f"{in_the_way[0]} is a file where a folder of samples is to be: move it away")
     if force:
         return
     if (root / "partition.json").exists():
@@ -143,7 +162,7 @@ def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[dict, dict
     IDs = [ID for IDs in source.partition.values() for ID in IDs]
     with one_thread():
         for ID in tqdm(IDs, desc="Writing", unit=" samples", disable=None):
-            file = file_of(ID, incoming, source.suffix)
+            file = file_of(ID, incoming / SAMPLES, source.suffix)
             in_vain = unreadable and not skip_unreadable  # but the others are to be named too
             try:
                 if source.keep is not None:
@@ -163,7 +182,7 @@ def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[dict, dict
     partition = {name: [ID for ID in IDs if ID not in unreadable] for name, IDs in source.partition.items()}
     refuse_empty(partition)
     labels = {ID: y for ID, y in source.labels.items() if ID not in unreadable}
-    for fault in find_faults(partition, labels, incoming, source.suffix):
+    for fault in find_faults(partition, labels, incoming / SAMPLES, source.suffix):
         raise DatasetError(sentence(*fault))
     write_json(labels, incoming / "labels.json")
     if source.classes is not None:

@@ -94,7 +94,8 @@ def inventory(data: str) -> str:
     partition, labels = load_notation(data, suffix=None)
     IDs = [ID for IDs in partition.values() for ID in IDs]
     if suffix_of(data, IDs) == "":
-        size = sum(file_of(ID, data, "").stat().st_size for ID in IDs)
+        files = [file_of(ID, data, "") for ID in IDs]
+        size = sum(file.stat().st_size for file in files if file.exists())
         return f"{data}: {len(IDs):,} samples, image files of {size:,} bytes"
     file = file_of(IDs[0], data)
     X = read_tensor(file) if file.exists() else PackedDataset(IDs[:1], labels, data)[0][0]

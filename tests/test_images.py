@@ -270,7 +270,9 @@ def test_half_of_them_are_mirrored(tmp_path):
     assert 150 < mirrored < 250
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (100, 1000), (1000, 100), (1, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(256, 256), (300, 900), (100, 1000), (1000, 100), (1, 1), (3, 2)]
+)
 def test_random_boxes_lie_inside_and_have_the_area_and_shape(height, width):
     from random import Random
 
@@ -280,10 +282,12 @@ def test_random_boxes_lie_inside_and_have_the_area_and_shape(height, width):
         upper, left, h, w = dataset.random_box(height, width, random)
         assert 0 <= upper <= upper + h <= height and 0 <= left <= left + w <= width and h > 0 < w
         areas.append(h * w / (height * width))
+        if min(height, width) >= 100:
+            assert 0.72 < w / h < 1.37
         if height == width == 256:
-            assert 0.07 < areas[-1] <= 1 and 0.72 < w / h < 1.37
+            assert 0.07 < areas[-1] <= 1
     if height == width == 256:
-        assert 0.5 < sum(areas) / 2000 < 0.56 and min(areas) < 0.1 and max(areas) > 0.95
+        assert 0.45 < sum(areas) / 2000 < 0.53 and min(areas) < 0.1 and max(areas) > 0.9
 
 
 # Batches
@@ -650,3 +654,159 @@ def test_a_kill_leaves_one_dataset_whatever_the_kinds(tmp_path, dies, first):
         kept = {ID + (".pt" if second == "tensors" else "") for ID in sources[second].labels}
         assert files == kept | {"china-1", "mine.jpg", "labels.json", "classes.json", "partition.json"}
     assert steps > 10
+
+
+# What an expert found
+
+
+def test_an_id_cannot_take_the_name_of_a_list_or_of_a_folder_in_use(folder, tmp_path, capsys):
+    "What lies ready is linked to the user's own files: nothing may be written through the link"
+    root, IDs, _ = folder
+    before = {ID: (root / ID).read_bytes() for ID in IDs}
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    prepare(["digits", "--data", str(made)])
+    for name in (
+        "labels.part",
+        "partition.part",
+        "suffixes.json",
+        "replaced.json",
+        ".replaced/x",
+        "samples/x",
+    ):
+        rows = [f"{name},{IDs[0]},0", *(f"{i}.jpg,{ID},{i % 2}" for i, ID in enumerate(IDs[1:13]))]
+        (root / "list.csv").write_text("\n".join(["id,path,label", *rows]), encoding="utf-8")
+        assert (
+            prepare(["table", str(root / "list.csv"), "--as", "files", "--force", "--data", str(made)]) == 0
+        )
+        assert (made / name).read_bytes() == before[IDs[0]] and len(load_notation(made, "")[1]) == 13
+        assert all((root / ID).read_bytes() == content for ID, content in before.items())
+    for name in (".incoming/x", ".packing/x.jpg"):
+        rows = [f"{name},{IDs[0]},0", *(f"{i}.jpg,{ID},{i % 2}" for i, ID in enumerate(IDs[1:13]))]
+        (root / "list.csv").write_text("\n".join(["id,path,label", *rows]), encoding="utf-8")
+        assert (
+            prepare(["table", str(root / "list.csv"), "--as", "files", "--force", "--data", str(made)]) == 1
+        )
+        assert "or in .incoming or .packing" in capsys.readouterr().err
+
+
+def test_one_file_of_two_ids_is_not_written_over(folder, tmp_path, monkeypatch):
+    "As on a disk that does not tell A from a"
+    from feedgpu.files import keeper
+
+    root, IDs, _ = folder
+    keep, target = keeper({"a": root / IDs[0], "A": root / IDs[1]}), tmp_path.parent / f"{tmp_path.name}-a"
+    keep("a", target)
+    with pytest.raises(DatasetError, match="another file has the ID 'A' already"):
+        keep("A", target)
+    assert (root / IDs[0]).read_bytes() == target.read_bytes() != (root / IDs[1]).read_bytes()
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_before_anything_is_done(folder, tmp_path, capsys):
+    root, IDs, _ = folder
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    prepare(["digits", "--data", str(made)])
+    (made / "cat").write_text("mine")
+    for how in (["--as", "files"], ["--size", "8", "8"]):
+        assert prepare(["folder", str(root), *how, "--force", "--data", str(made)]) == 1
+        assert f"{made / 'cat'} is a file where a folder of samples is to be" in capsys.readouterr().err
+        assert (made / "cat").read_text() == "mine" and len(load_notation(made)[1]) == 1797
+
+
+def test_a_stray_tensor_makes_no_other_dataset_of_it(folder, tmp_path, capsys):
+    root, IDs, _ = folder
+    made = tmp_path.parent / f"{tmp_path.name}-made"
+    prepare(["folder", str(root), "--as", "files", "--data", str(made)])
+    torch.save(torch.zeros(1), made / f"{IDs[0]}.pt")
+    assert prepare(["check", "--data", str(made)]) == 0
+    assert prepare(["digits", "--force", "--data", str(made)]) == 0
+    assert (made / f"{IDs[0]}.pt").exists() and not list(made.rglob("*.jpg"))
+
+
+def test_a_pack_of_other_images_is_noticed(tmp_path, capsys):
+    root = tmp_path / "data"
+    prepare(["photographs", "--samples", "8", "--size", "32", "40", "--as", "jpeg", "--data", str(root)])
+    prepare(["pack", "--size", "16", "20", "--data", str(root)])
+    save(scene(), root / "china/1.jpg")
+    capsys.readouterr()
+    assert prepare(["check", "--data", str(root)]) == 1
+    assert "no longer those that were packed" in capsys.readouterr().err
+    prepare(["pack", "--size", "16", "20", "--data", str(root)])
+    (root / "china/1.jpg").unlink()
+    assert prepare(["check", "--data", str(root)]) == 0
+
+
+def test_no_program_is_started_for_a_file(tmp_path, decoder):
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    with pytest.raises(DatasetError, match="it holds no image, or one of a kind"):
+        one(tmp_path / "a.jpg", (8, 8))
+
+
+def test_a_jpeg_of_countless_scans_is_refused(tmp_path, decoder):
+    data = save(scene(), tmp_path / "a.jpg", progressive=True).read_bytes()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(data[:-2] + scan * 1000 + data[-2:])
+    with pytest.raises(DatasetError, match="more than 500 scans"):
+        one(tmp_path / "a.jpg", (8, 8))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_nobody_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(DatasetError, match="it is a pipe"):
+        one(tmp_path / "a.jpg", (8, 8))
+
+
+def test_the_camera_in_xmp_counts_too(tmp_path, decoder):
+    data = save(scene(40, 64), tmp_path / "a.jpg").read_bytes()
+    xmp = (
+        b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        b'tiff:Orientation="6" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"/></rdf:RDF></x:xmpmeta>'
+    )
+    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xe1" + (len(xmp) + 2).to_bytes(2) + xmp + data[2:])
+    expected = reference(tmp_path / "a.jpg")
+    assert expected.shape == (64, 40, 3) and np.array_equal(one(tmp_path / "a.jpg"), expected)
+
+
+@pytest.mark.skipif(my_images.simplejpeg is None, reason="Pillow is silent about it")
+def test_damage_in_the_middle_is_an_error(tmp_path):
+    data = save(scene(200, 200), tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")
+    with pytest.raises(DatasetError, match="a part of its data is missing or damaged"):
+        one(tmp_path / "a.jpg", (8, 8))
+
+
+def test_tiffs_of_12_bits_and_of_white_zero(tmp_path, decoder):
+    values = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    file = save(values * 20, tmp_path / "a.tif", tiffinfo={262: 0})
+    assert np.array_equal(one(file, (48, 64))[..., 0], 255 - np.round(values * 20 / 257))
+
+
+def test_threads_start_no_threads(tmp_path):
+    "torch's own, of which each of ours would have as many as there are CPUs"
+    IDs = [f"{i}.jpg" for i in range(64)]
+    for i, ID in enumerate(IDs):
+        save(scene(500, 600, seed=i), tmp_path / ID)
+    code = (
+        "import os, torch; torch.set_num_threads(8); from my_images import ImageDataset\n"
+        "from my_order import EpochSampler; from my_prefetch import PrefetchLoader\n"
+        f"IDs = {IDs}; dataset = ImageDataset(IDs, dict.fromkeys(IDs, 0), {str(tmp_path)!r}, (224, 224), seed=0)\n"
+        "dataset.threads = 8\n"
+        "list(PrefetchLoader(dataset, 64, sampler=EpochSampler(64)))\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    if not os.path.exists("/proc/self/task"):
+        pytest.skip("this system does not list a process's threads")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 30
+
+
+def test_an_image_and_what_is_drawn_for_it_besides_differ(tmp_path):
+    from my_classes import Augmented
+
+    save(scene(), tmp_path / "a.jpg")
+    images = ImageDataset(["a.jpg"], {"a.jpg": 0}, tmp_path, (8, 8), seed=3)
+    seen = []
+    images.random_box = lambda height, width, random: seen.append(random.random()) or (0, 0, 8, 8)
+    Augmented(images, ["a.jpg"], lambda X, random: seen.append(random.random()), seed=3)[Visit(0, 5)]
+    assert len(set(seen)) == 2

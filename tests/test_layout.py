@@ -130,7 +130,7 @@ def test_two_ids_of_one_file_are_refused(root, IDs):
 
 
 def test_an_id_among_the_files_being_written_is_refused(root):
-    with pytest.raises(DatasetError, match="in .incoming: '.incoming/a'"):
+    with pytest.raises(DatasetError, match="in .incoming or .packing: '.incoming/a'"):
         write(source(1.0, [".incoming/a", "b"]), root)
 
 
@@ -342,7 +342,7 @@ def test_ctrl_c_leaves_the_old_dataset(root):
     process = subprocess.Popen(
         [*command, "--shape", "1", "2", "2", "--data", root], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    while not any(root.glob(".incoming/*.pt")):
+    while not any(root.glob(".incoming/samples/*.pt")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
