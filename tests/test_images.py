@@ -790,7 +790,8 @@ def test_threads_start_no_threads(tmp_path):
     code = (
         "import os, torch; torch.set_num_threads(8); from my_images import ImageDataset\n"
         "from my_order import EpochSampler; from my_prefetch import PrefetchLoader\n"
-        f"IDs = {IDs}; dataset = ImageDataset(IDs, dict.fromkeys(IDs, 0), {str(tmp_path)!r}, (224, 224), seed=0)\n"
+        f"IDs = {IDs}\n"
+        f"dataset = ImageDataset(IDs, dict.fromkeys(IDs, 0), {str(tmp_path)!r}, (224, 224), seed=0)\n"
         "dataset.threads = 8\n"
         "list(PrefetchLoader(dataset, 64, sampler=EpochSampler(64)))\n"
         "print(len(os.listdir('/proc/self/task')))"
