@@ -201,9 +201,10 @@ def with_simplejpeg(data: bytes, height: int, width: int, scale: int) -> numpy.n
     try:
         return simplejpeg.decode_jpeg(data, min_height=-(-height // scale), min_width=-(-width // scale))
     except ValueError as error:
-        if "premature end of data segment" in str(error):  # over which Pillow says nothing
+        pixels = with_pillow(open_image(data), scale)  # which may take it, or says better why not
+        if "premature end of data segment" in str(error):  # about which Pillow may be silent
             raise ValueError("a part of its data is missing or damaged") from error
-        return with_pillow(open_image(data), scale)  # it may take it, or says better why not
+        return pixels
 
 
 def with_pillow(image: Image.Image, scale: int) -> numpy.ndarray:
