@@ -26,6 +26,7 @@ DAMAGED = {
     "a line with too many numbers": "a,b\n1,2\n3,4,5\n",
     "lines that are all too short": "a,b\n1\n2\n",
     "an empty place": "a,b\n1,\n3,4\n",
+    "nan in the place of a number": "a,b\n1,2\n3,nan\n",
 }
 
 

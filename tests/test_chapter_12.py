@@ -15,12 +15,25 @@ class Right(Dataset):
     suffix = ".csv.gz"
 
     def load(self, file):
-        with gzip.open(file, "rt", encoding="utf-8", newline="") as stream:
+        with gzip.open(file, "rt", encoding="utf-8-sig", newline="") as stream:
             names, *lines = csv.reader(stream)
         numbers = [[float(text) for text in line] for line in lines]
         if any(len(line) != len(names) for line in numbers):
             raise ValueError("it has a line with more or fewer numbers than channels")
-        return torch.tensor(numbers, dtype=torch.float32).reshape(-1, len(names)).T.contiguous()
+        X = torch.tensor(numbers, dtype=torch.float32).reshape(-1, len(names)).T.contiguous()
+        if not X.isfinite().all():  # float() takes "nan" and "inf"
+            raise ValueError("it has a number that is none, or infinite")
+        return X
+
+
+class TakesNan(Right):
+    def load(self, file):
+        with gzip.open(file, "rt", encoding="utf-8-sig", newline="") as stream:
+            names, *lines = csv.reader(stream)
+        numbers = [[float(text) for text in line] for line in lines]
+        if any(len(line) != len(names) for line in numbers):
+            raise ValueError("it has a line with more or fewer numbers than channels")
+        return torch.tensor(numbers, dtype=torch.float32).T
 
 
 class Transposed(Right):
@@ -116,6 +129,7 @@ class NotStarted(Dataset):
     [
         (Right, "✓ recordings: values, errors and pickling are right"),
         (NotStarted, "… recordings: not started"),
+        (TakesNan, "a file with nan in the place of a number goes through"),
         (Transposed, "lines × channels, asked are channels × lines"),
         (Doubles, "expected float32 of shape 2×3, you gave float64 of shape 2×3"),
         (WithHeader, "expected float32 of shape 2×3, you gave float32 of shape 2×2"),
