@@ -16,7 +16,7 @@ from PIL import Image
 from feedgpu.layout import Source, Unreadable
 from feedgpu.sources import pixels, split
 from my_classes import LEADS_OUT, DatasetError, describe, read_tensor, reason
-from my_images import as_seen, open_image, opened
+from my_images import as_seen, open_image, opened, read_bytes
 
 LAYOUT = "PATH/<class>/…, or PATH/train/<class>/… with PATH/validation/<class>/…"
 
@@ -233,7 +233,7 @@ def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
 
 def decode_whole(file: Path) -> torch.Tensor:
     "An image file as ImageDataset sees it, in full size: uint8, 3×H×W. Raises what the decoders raise."
-    _, _, decode = opened(file.read_bytes())
+    _, _, decode = opened(read_bytes(file))
     return torch.from_numpy(decode(1)).permute(2, 0, 1)
 
 
@@ -255,7 +255,7 @@ def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> tor
 
 def read_image(file: Path, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
     "An image as it is looked at: turned as its camera says, with colours in place of a palette's numbers"
-    image = as_seen(open_image(file.read_bytes()))
+    image = as_seen(open_image(read_bytes(file)))
     image = image.convert(mode or {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
     if size:
         height, width = size

@@ -125,8 +125,9 @@ def refuse_unfit(source: Source, root: Path, force: bool):
     there = [file for ID, file in zip(IDs, files, strict=True) if ID not in absent]
     if blocked := [file for file in there if file.is_dir()]:
         raise DatasetError(f"{blocked[0]} is a folder where a sample is to be written: move it away")
-    old = listed_in(root / "partition.json")
-    old = {file_of(ID, root, suffix_of(root, old)) for ID in old}
+    old_IDs = listed_in(root / "partition.json")
+    suffix = suffix_of(root, old_IDs)
+    old = {file_of(ID, root, suffix) for ID in old_IDs}
     if in_the_way := sorted(
         folder for folder in folders - old if os.path.lexists(folder) and not folder.is_dir()
     ):
