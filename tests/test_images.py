@@ -776,10 +776,27 @@ def test_damage_in_the_middle_is_an_error(tmp_path):
         one(tmp_path / "a.jpg", (8, 8))
 
 
-def test_tiffs_of_12_bits_and_of_white_zero(tmp_path, decoder):
+def test_a_tiff_whose_white_is_zero(tmp_path, decoder):
     values = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
     file = save(values * 20, tmp_path / "a.tif", tiffinfo={262: 0})
     assert np.array_equal(one(file, (48, 64))[..., 0], 255 - np.round(values * 20 / 257))
+
+
+def tiff_of_12_bits(values):
+    "Greys, uncompressed, two of them in three bytes"
+    height, width = values.shape
+    first, second = values.reshape(-1, 2).T
+    data = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    listed = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + listed
+
+
+def test_a_tiff_of_12_bits(tmp_path, decoder):
+    values = np.arange(64 * 64).reshape(64, 64)
+    (tmp_path / "a.tif").write_bytes(tiff_of_12_bits(values))
+    assert np.array_equal(one(tmp_path / "a.tif", (64, 64))[..., 0], np.round(values / 4095 * 255))
 
 
 def test_threads_start_no_threads(tmp_path):
