@@ -8,7 +8,7 @@ is all that has to be replaced.
 import os
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -44,6 +44,9 @@ SCALES = (8, 4, 2)  # by which a JPEG can be decoded smaller than it is, in less
 ORIENTATION, BITS, WHITE = 0x0112, 258, 262  # tags of EXIF and TIFF
 KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")  # none runs a program
 SCANS = 500
+FRAMES, SCAN = (0xC0, 0xC1), 0xDA  # markers of a JPEG: frames that are not progressive, and a scan
+HARMLESS = {0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE}  # tables, notes of programs, and comments
+READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # not every system has them
 ROWS = 32_000  # values that torch changes without starting threads
 
 
@@ -86,7 +89,7 @@ class ImageDataset(Dataset):
         super().__init__(list_IDs, labels, root)
         self.size, self.seed = tuple(size), seed
         self.threads = available_cpus()
-        self._memory = self._pool = None
+        self._memory, self._pool = BatchMemory(), None
 
     def __getitem__(self, index):
         "Generates one sample of data"
@@ -125,33 +128,14 @@ class ImageDataset(Dataset):
 
     def __getitems__(self, indices):
         "Generates the samples of one batch"
-        if self._memory is None:
-            self._memory = BatchMemory()
-        X = self._memory.empty((len(indices), *self.size, 3), torch.uint8, shared=True)
-        pixels, labels = X.numpy(), [None] * len(indices)
-        places, errors = iter(range(len(indices))), {}
+        batch = indices.batch if isinstance(indices, Foreseen) else Batch(self, indices)
+        return batch.wait()
 
-        def work(_):
-            for place in places:  # each takes the next one that nobody has taken
-                try:
-                    sample, labels[place] = self[indices[place]]
-                    self._refuse_other(indices[place], sample)
-                    pixels[place] = sample.permute(1, 2, 0).numpy()
-                except Exception as error:
-                    errors[place] = error
-                    return
-
-        threads = 1 if get_worker_info() else min(self.threads, len(indices))
-        try:
-            if threads > 1:
-                list(self._executor().map(work, range(threads)))
-            else:
-                work(None)
-        finally:  # after Ctrl-C the threads are to begin no more of this batch
-            deque(places, maxlen=0)
-        if errors:
-            raise errors[min(errors)]
-        return [Gathered(X.permute(0, 3, 1, 2), default_collate(labels))]
+    def foresee(self, batches: Iterable[list]) -> Iterator[list]:
+        """The same lists of indices. The threads begin with a batch when its list is taken. PrefetchLoader
+        takes one ahead, so they need not wait for each other at the end of a batch."""
+        for indices in batches:
+            yield Foreseen(indices, Batch(self, indices)) if self.__getitems__ else indices
 
     def _refuse_other(self, index: int, X: torch.Tensor):
         if X.dtype != torch.uint8 or X.shape != (3, *self.size):
@@ -165,7 +149,58 @@ class ImageDataset(Dataset):
         return self._pool[2]
 
     def __getstate__(self):
-        return self.__dict__ | {"_memory": None, "_pool": None}
+        return self.__dict__ | {"_memory": BatchMemory(), "_pool": None}
+
+
+class Batch:
+    "A batch of an ImageDataset that its threads are making"
+
+    def __init__(self, dataset: ImageDataset, indices: list):
+        self.dataset, self.indices = dataset, indices
+        self.X = dataset._memory.empty((len(indices), *dataset.size, 3), torch.uint8, shared=True)
+        self.pixels, self.labels = self.X.numpy(), [None] * len(indices)
+        self.places, self.errors = iter(range(len(indices))), {}
+        threads = 1 if get_worker_info() else min(dataset.threads, len(indices))
+        pool = dataset._executor() if threads > 1 else None
+        self.running = [pool.submit(self.work) for _ in range(threads)] if pool else []
+
+    def work(self):
+        "What each thread does"
+        for place in self.places:  # it takes the next one that nobody has taken
+            try:
+                index = self.indices[place]
+                X, self.labels[place] = self.dataset[index]
+                self.dataset._refuse_other(index, X)
+                self.pixels[place] = X.numpy().transpose(1, 2, 0)  # NumPy's views, as in `cut`
+            except Exception as error:
+                self.errors[place] = error
+                return
+
+    def wait(self) -> list:
+        try:
+            if not self.running:
+                self.work()
+            for thread in self.running:
+                thread.result()
+        finally:
+            self.stop()  # after Ctrl-C the threads are to begin no more of this batch
+        if self.errors:
+            raise self.errors[min(self.errors)]
+        return [Gathered(self.X.permute(0, 3, 1, 2), default_collate(self.labels))]
+
+    def stop(self):
+        deque(self.places, maxlen=0)
+
+
+class Foreseen(list):
+    "Indices of a batch with which the threads have begun; when nobody has them any more, they stop."
+
+    def __init__(self, indices: list, batch: Batch):
+        super().__init__(indices)
+        self.batch = batch
+
+    def __del__(self):
+        self.batch.stop()
 
 
 def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
@@ -174,12 +209,14 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
 
     Raises ValueError, OSError and what else Pillow raises for what is no image.
     """
-    if data.startswith(b"\xff\xd8\xff") and data.count(b"\xff\xda") > SCANS:
+    jpeg = data.startswith(b"\xff\xd8\xff")
+    plain = jpeg and is_plain(data)
+    if jpeg and not plain and data.count(b"\xff\xda") > SCANS:
         raise ValueError(f"it is a JPEG of more than {SCANS} scans, which take for ever to decode")
-    if simplejpeg is not None and data.startswith(b"\xff\xd8\xff"):
+    if jpeg and simplejpeg is not None:
         with suppress(ValueError):  # it is damaged, or of a kind that simplejpeg does not know
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            turned = has_exif(data) and orientation(open_image(data)) != 1
+            turned = not plain and has_exif(data) and orientation(open_image(data)) != 1
             if colours in ("YCbCr", "Gray", "RGB") and not turned and height * width <= most_pixels():
                 return height, width, partial(with_simplejpeg, data, height, width)
     image = open_image(data)
@@ -190,6 +227,19 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
     if orientation(image) >= 5:
         height, width = width, height
     return height, width, partial(with_pillow, image)
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether a JPEG is neither progressive nor has EXIF or XMP, by its segments before the first scan. If
+    anything there is unusual, it is not plain: then all of it is looked at, which takes longer."""
+    place, frame = 2, False
+    while place + 4 <= len(data) and data[place] == 0xFF and (marker := data[place + 1]) != SCAN:
+        if marker in FRAMES:
+            frame = True
+        elif marker not in HARMLESS:
+            return False
+        place += 2 + (data[place + 2] << 8 | data[place + 3])
+    return frame and data[place : place + 2] == b"\xff\xda"
 
 
 def has_exif(data: bytes) -> bool:
@@ -269,11 +319,19 @@ def mirrored(X: torch.Tensor) -> torch.Tensor:
 
 
 def read_bytes(file: Path) -> bytes:
-    "Of a file; a pipe, for which one would wait for ever, is refused."
-    if stat.S_ISFIFO(os.stat(file).st_mode):
-        raise ValueError("it is a pipe")
-    with open(file, "rb", buffering=0) as stream:
-        return stream.read()
+    """Of a file, in as few calls as it takes: in each, a thread gives Python's lock away, and then waits for
+    it. A pipe, for which one would wait for ever, is refused."""
+    handle = os.open(file, READ)
+    try:
+        found = os.fstat(handle)
+        if stat.S_ISFIFO(found.st_mode):
+            raise ValueError("it is a pipe")
+        data = os.read(handle, found.st_size)
+        while len(data) < found.st_size and (more := os.read(handle, found.st_size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(handle)
 
 
 def middle(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -297,9 +355,10 @@ def cut(decode: Callable, shape: tuple[int, int], box: tuple, size: tuple[int, i
         down, across = pixels.shape[0] / shape[0], pixels.shape[1] / shape[1]
         upper, left = round(upper * down), round(left * across)
         h, w = max(1, round(h * down)), max(1, round(w * across))
-    # Copied by NumPy, in this thread alone: torch would start threads of its own for it, in each of ours.
+    # By NumPy, in this thread alone: torch would start threads of its own to copy, in each of ours, and gives
+    # Python's lock away for each view, for which the next one then waits.
     pixels = numpy.ascontiguousarray(pixels[upper : upper + h, left : left + w])
-    X = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    X = torch.from_numpy(pixels[None].transpose(0, 3, 1, 2))
     if X.shape[2:] != size:
         X = interpolate(X, size, mode="bilinear", antialias=True)
     return X[0]

@@ -30,7 +30,8 @@ class PrefetchLoader:
         for local_batch, local_labels in PrefetchLoader(training_set, batch_size=64, shuffle=True):
 
     For datasets that fetch a batch at once, as PackedDataset does, mostly without Python's lock: nothing is
-    copied from process to process, and no process has to start. Arguments are those of DataLoader; the ones
+    copied from process to process, and no process has to start. A dataset with a method `foresee` gets the
+    lists of indices one batch ahead, as ImageDataset wants them. Arguments are those of DataLoader; the ones
     about workers are taken, and have no effect. So are `len(loader)`, `loader.sampler` and the like.
 
     `device`: a CUDA device to which the batches are copied on a stream of their own, through pinned memory,
@@ -92,6 +93,8 @@ class PrefetchLoader:
 
     def __iter__(self) -> Iterator:
         indices = iter(self._loader.batch_sampler)
+        if foresee := getattr(self._loader.dataset, "foresee", None):
+            indices = foresee(indices)
         torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader draws
         running = deque()  # events at the ends of steps, on a CUDA device
         with self._thread() as (asked, made):

@@ -12,7 +12,10 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
+from threading import Event
+from time import sleep
 
 import numpy as np
 import pytest
@@ -171,14 +174,16 @@ def test_images_are_turned_as_their_camera_says(tmp_path, decoder, suffix, held)
     assert abs(small - np.asarray(like)).mean() < 4
 
 
-@pytest.mark.parametrize("before", ["nothing", "a colour profile", "a comment"])
+@pytest.mark.parametrize("before", ["nothing", "a colour profile", "a comment", "padding"])
 def test_the_camera_is_found_behind_other_segments(tmp_path, decoder, before):
     "As Pillow finds it; a comment in front hides it from neither"
     exif = Image.Exif()
     exif[my_images.ORIENTATION] = 6
     file = save(scene(40, 64), tmp_path / "a.jpg", exif=exif)
     data = file.read_bytes()
-    if before != "nothing":
+    if before == "padding":
+        file.write_bytes(data[:2] + b"\xff\xff" + data[2:])
+    elif before != "nothing":
         kind, content = (
             (b"\xff\xe2", b"ICC_PROFILE\0" + bytes(60_000)) if "profile" in before else (b"\xff\xfe", b"hm")
         )
@@ -344,6 +349,78 @@ def test_its_threads_do_not_follow_it_into_another_process(folder):
         if (child := os.fork()) == 0:
             os._exit(0 if torch.equal(dataset.__getitems__([1, 2, 3])[0].X[0], before[1]) else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_threads_begin_with_the_next_batch(folder):
+    root, IDs, labels = folder
+
+    class Noted(ImageDataset):
+        noted, go = [], Event()
+
+        def load(self, file, random=None):
+            self.noted.append(file.name)
+            assert self.go.wait(60)
+            return super().load(file, random)
+
+    def names(indices):
+        return {Path(IDs[i]).name for i in indices}
+
+    dataset = Noted(IDs, labels, root, (8, 8))
+    dataset.threads = 2
+    lists = dataset.foresee(DataLoader(dataset, 3, drop_last=True).batch_sampler)
+    first, second = next(lists), next(lists)
+    assert (first, second) == ([0, 1, 2], [3, 4, 5])
+    dataset.go.set()
+    for indices in (second, first, second):  # nobody has to ask in their order, or once
+        batch = dataset.__getitems__(indices)[0]
+        assert batch.y.tolist() == indices
+        assert all(torch.equal(X, dataset[i][0]) for X, i in zip(batch.X, indices, strict=True))
+    dataset.noted.clear()
+    third = next(lists)
+    for thread in third.batch.running:
+        thread.result()
+    assert set(dataset.noted) == names([6, 7, 8])
+
+    dataset.noted.clear()
+    dataset.go.clear()
+    fourth, fifth = next(lists), next(lists)
+    waiting = [*fourth.batch.running, *fifth.batch.running]
+    while len(dataset.noted) < 2:
+        sleep(0.001)
+    del fourth, fifth  # as by a break in the loop
+    dataset.go.set()
+    for thread in waiting:
+        thread.result()
+    assert set(dataset.noted) <= names([9, 10, 11]) and len(dataset.noted) == 2
+
+    dataset.noted.clear()
+    dataset.__getitems__ = None  # who wants samples
+    assert type(next(lists)) is list and dataset.noted == []
+
+
+def test_an_error_comes_after_the_batches_before_it(folder):
+    root, IDs, labels = folder
+    (root / IDs[9]).write_bytes(b"")
+    dataset = ImageDataset(IDs, labels, root, (8, 8))
+    dataset.threads = 2
+    loader = PrefetchLoader(dataset, 4)
+    for _ in range(2):
+        batches = iter(loader)
+        assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        with pytest.raises(DatasetError, match="cat/9 ö.jpg.*it is empty"):
+            next(batches)
+        assert list(batches) == []
+
+
+def test_two_epochs_at_once(folder):
+    root, IDs, labels = folder
+    dataset = ImageDataset(IDs, labels, root, (8, 8), seed=1)
+    dataset.threads = 2
+    a, b = (PrefetchLoader(dataset, 6, sampler=EpochSampler(40, seed)) for seed in (0, 1))
+    both = [(X, y) for pair in zip(a, b, strict=True) for X, y in pair]
+    a, b = (everything(DataLoader(dataset, 6, sampler=EpochSampler(40, seed))) for seed in (0, 1))
+    assert len(both) == 14
+    assert all(torch.equal(X[0], alone[int(y[0])]) for (X, y), alone in zip(both, cycle([a, b])))
 
 
 def test_a_load_of_ones_own(folder):
