@@ -358,7 +358,7 @@ def cut(decode: Callable, shape: tuple[int, int], box: tuple, size: tuple[int, i
     # By NumPy, in this thread alone: torch would start threads of its own to copy, in each of ours, and gives
     # Python's lock away for each view, for which the next one then waits.
     pixels = numpy.ascontiguousarray(pixels[upper : upper + h, left : left + w])
-    X = torch.from_numpy(pixels[None].transpose(0, 3, 1, 2))
+    X = torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
     if X.shape[2:] != size:
         X = interpolate(X, size, mode="bilinear", antialias=True)
-    return X[0]
+    return torch.from_numpy(X.numpy()[0])

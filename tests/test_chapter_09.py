@@ -1,7 +1,7 @@
 """Chapter 09 builds my_prefetch.PrefetchLoader: nothing less, nothing more, with these left out:
 
-docstrings, annotations, the checks of arguments in `__init__`, and what is there for a CUDA device: CUDA
-lists the text of the file, and what the chapter has in its place.
+docstrings, annotations, the checks of arguments in `__init__`, and what is there for a CUDA device or for a
+dataset with threads of its own: LATER lists the text of the file, and what the chapter has in its place.
 
 The rule is that of chapter 03: the cells tagged `same-as:PrefetchLoader`, in their order, make up the class
 and the functions that it needs.
@@ -21,7 +21,7 @@ from feedgpu.checks import check
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "09_the_price_of_a_file.ipynb"
-CUDA = {
+LATER = {
     '        if foresee := getattr(self._loader.dataset, "foresee", None):\n'
     "            indices = foresee(indices)\n": "",
     '        device: torch.device | str = "cpu",\n': "",
@@ -51,11 +51,11 @@ CUDA = {
     "return error, None": "return error",
 }
 # methods and functions
-FOR_CUDA = {"__getstate__", "_copied", "_receive", "_hold_back", "pinned"}
+FOR_LATER = {"__getstate__", "_copied", "_receive", "_hold_back", "pinned"}
 
 
-def without_cuda(source):
-    for now, instead in CUDA.items():
+def without_later(source):
+    for now, instead in LATER.items():
         assert source.count(now) == 1, f"my_prefetch.py has not once: {now}"
         source = source.replace(now, instead)
     return source
@@ -87,7 +87,7 @@ def members(source):
     "{name: syntax tree} of the class's methods, whether it is written in one piece or several, and functions"
     found, pieces = {}, 0
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name not in FOR_CUDA:
+        if isinstance(node, ast.FunctionDef) and node.name not in FOR_LATER:
             found[node.name] = ast.dump(Bare().visit(node))
         if not isinstance(node, ast.ClassDef):
             continue
@@ -98,7 +98,7 @@ def members(source):
             if isinstance(one, ast.Expr):  # the docstring
                 continue
             assert isinstance(one, ast.FunctionDef), ast.unparse(one)
-            if one.name not in FOR_CUDA:
+            if one.name not in FOR_LATER:
                 found[f"PrefetchLoader.{one.name}"] = ast.dump(Bare().visit(one))
     return found
 
@@ -110,7 +110,7 @@ def built():
 
 
 def in_the_file():
-    return without_cuda((ROOT / "my_prefetch.py").read_text(encoding="utf-8"))
+    return without_later((ROOT / "my_prefetch.py").read_text(encoding="utf-8"))
 
 
 def test_the_chapter_ends_with_the_loader_of_the_file():

@@ -896,6 +896,18 @@ def test_threads_start_no_threads(tmp_path):
     assert int(run.stdout) < 30
 
 
+def test_torch_sees_that_colours_lie_side_by_side(tmp_path, decoder, monkeypatch):
+    "By all strides, that of the batch too: `is_contiguous` says yes to more, for which torch takes longer"
+    file, seen = save(scene(100, 120), tmp_path / "a.jpg"), []
+    monkeypatch.setattr(
+        my_images, "interpolate", lambda X, *a, **b: seen.append(X.stride()) or X[:, :, :60, :60]
+    )
+    for seed, stride in [(None, (100 * 100 * 3, 1, 300, 3)), (0, None)]:
+        one(file, (60, 60), seed)
+        batch, colour, row, column = seen[-1]
+        assert stride in (None, seen[-1]) and (colour, column) == (1, 3) and batch % row == 0 < batch
+
+
 def test_an_image_and_what_is_drawn_for_it_besides_differ(tmp_path):
     from my_classes import Augmented
 
