@@ -191,7 +191,7 @@ class BareOurs:
         self.dataset = ImageDataset([], {}, root, SIZE)
 
     def load(self, file: Path, pixels: numpy.ndarray):
-        pixels[:] = self.dataset.load(file).permute(1, 2, 0).numpy()
+        pixels[:] = self.dataset.load(file).numpy().transpose(1, 2, 0)
 
 
 class BarePillow(BareOurs):

@@ -4,6 +4,7 @@ python3 benchmarks/image_process.py NAME FOLDER
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -38,19 +39,26 @@ class ServedImages(Served):
             "labels": sorted(labels),
         }
 
-    def bare(self, number: int, of: int, begin: float, seconds: float) -> float:
-        "Images/s from a moment on that all `of` processes know, of every `of`-th file, over and over"
+    def bare(self, number: int, of: int, begin: float, seconds: float, threads: int = 1) -> float:
+        """Images/s from a moment on that all `of` threads in all processes know, each of which takes every
+        `of`-th file, over and over."""
         torch.set_num_threads(1)
-        load, buffer = self.open().load, numpy.empty((BATCH, *SIZE, 3), numpy.uint8)
-        files = self.source()[number::of]
-        warm(files)
-        for place, file in enumerate(files[:BATCH]):
-            load(file, buffer[place])
-        time.sleep(max(0, begin - time.perf_counter()))
-        for taken, file in enumerate(islice(cycle(files), 1, None), 1):
-            load(file, buffer[taken % BATCH])
-            if (passed := time.perf_counter() - begin) > seconds:
-                return taken / passed
+        load = self.open().load
+
+        def loop(number):
+            files = self.source()[number::of]
+            buffer = numpy.zeros((BATCH, *SIZE, 3), numpy.uint8)
+            warm(files)
+            for place, file in enumerate(files[:BATCH]):
+                load(file, buffer[place])
+            time.sleep(max(0, begin - time.perf_counter()))
+            for taken, file in enumerate(islice(cycle(files), 1, None), 1):
+                load(file, buffer[taken % BATCH])
+                if (passed := time.perf_counter() - begin) > seconds:
+                    return taken / passed
+
+        with ThreadPoolExecutor(threads) as pool:
+            return sum(pool.map(loop, range(number, number + threads)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ page cache.
 
 Limit: in each round, as many processes as there are cores decode and scale a share of the files in a plain
 loop into one buffer, each image as ImageDataset does it; and once more as Pillow does it. They are started
-before, and told to begin at the same moment.
+before, and told to begin at the same moment. And by as many threads of one process: what lies
+between the two is Python's lock, and what is then left to ImageDataset is batches, IDs and an epoch's start.
 """
 
 import argparse
@@ -93,7 +94,7 @@ def measure(folder: Path, names: list[str], amount: Amount) -> dict:
     of = {"peers": PEERS, "script": "image_process.py"}
     field = Field("W3", names, folder, **of)
     each, processes = field.each, []
-    limits = {name: [] for name in BARE}
+    limits, threads = {name: [] for name in BARE}, []
     try:
         of["peers"] = BARE
         processes = {name: [Child(name, folder, **of) for _ in range(available_cpus())] for name in BARE}
@@ -107,6 +108,7 @@ def measure(folder: Path, names: list[str], amount: Amount) -> dict:
         for _ in range(effort.rounds):
             for name, children in processes.items():
                 limits[name].append(bare(children, amount.bare))
+            threads.append(bare(processes[OUR_WAY][:1], amount.bare, threads=available_cpus()))
             each("rates", lambda name, child, row: row["rates"].append(rate(child, row, effort)))
         each("first batch", lambda name, child, row: row.update(first=first(child, row)))
     finally:
@@ -118,6 +120,7 @@ def measure(folder: Path, names: list[str], amount: Amount) -> dict:
         "bytes": size,
         "processes": available_cpus(),
         "limits": limits,
+        "threads": threads,
         "rows": field.measured(names),
         "absent": field.absent,
     }
@@ -157,16 +160,17 @@ def check(child: Child, row: dict, images: int) -> dict:
     return {"apart": found["mean"], "apart_worst": found["worst"]}
 
 
-def bare(processes: list[Child], seconds: float) -> float:
-    "Images/s of all of them together"
+def bare(processes: list[Child], seconds: float, threads: int = 1) -> float:
+    "Images/s of all of them together, by so many threads in each"
     begin = time.perf_counter() + 0.3
     for i, child in enumerate(processes):
-        child.tell("bare", number=i, of=len(processes), begin=begin, seconds=seconds)
+        of = len(processes) * threads
+        child.tell("bare", number=i, of=of, begin=begin, seconds=seconds, threads=threads)
     return sum(child.receive() for child in processes)
 
 
 def tables(found: dict) -> str:
-    parts = [said(found), rates_table(found), goals_table(found), costs_table(found)]
+    parts = [said(found), rates_table(found), goals_table(found), steps_table(found), costs_table(found)]
     parts += [f"{name} could not be measured. {reason}" for name, reason in found["absent"].items()]
     return "\n\n".join(parts)
 
@@ -225,6 +229,21 @@ def goals_table(found: dict) -> str:
             value = ratios(rows[name]["rates"], others)
             cells += [number(value, 2), "reached" if value >= least else "**missed**"]
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def steps_table(found: dict) -> str:
+    "From the bare processes to ImageDataset, one difference after the other"
+    number_of = found["processes"]
+    steps = {
+        f"{number_of} processes, {OUR_WAY}": found["limits"][OUR_WAY],
+        f"{number_of} threads of one process, {OUR_WAY}": found["threads"],
+        f"{IN_PREFETCH}, whole epochs": found["rows"][IN_PREFETCH]["rates"],
+    }
+    lines = ["| | images/s (least–greatest) | of the limit |", "|---" * 3 + "|"]
+    for name, rates in steps.items():
+        share = ratios(rates, found["limits"][OUR_WAY])
+        lines.append(f"| {name} | {spread(rates)} | {number(share, 2)} |")
     return "\n".join(lines)
 
 
