@@ -235,13 +235,13 @@ def loaders(root: Path, device, quick: bool) -> dict:
 
 
 def training(workload: str, root: Path, device, quick: bool) -> list[dict]:
-    clock, most, rows = Clock(device), 5 if quick else 300, []
+    clock, most, rows = Clock(device), 2 if quick else 300, []
     fed = loaders(root, device, quick)
     for name, network in NETWORKS.items():
         torch.manual_seed(0)
         held = [[part.to(device) for part in batch] for batch in islice(fed["PackedDataset, plainly"], 8)]
         step = trained_by(network(held[0][0].shape[1]), device)
-        epoch(cycle(held), step, clock, 2 if quick else 30)  # warms up
+        epoch(cycle(held), step, clock, 1 if quick else 30)  # warms up
         for batches in fed.values():
             epoch(batches, step, clock, most)
         found = {loader: [] for loader in fed}
