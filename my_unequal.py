@@ -12,6 +12,7 @@ insists on samples of one shape, and does not know their lengths.
 """
 
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
 from my_notation import DatasetError, describe
-from my_order import Visit, hashed_seed
+from my_order import EpochSampler, Visit
 
 
 class Padded(NamedTuple):
@@ -54,35 +55,46 @@ def padded(samples: list[tuple[torch.Tensor, int]]) -> Padded:
 class SimilarLengths(torch.utils.data.Sampler):
     """A batch sampler whose batches have samples of similar lengths, so that little is padded.
 
-    `lengths`: one of each sample. The samples are shuffled, cut into pools of `pool` batches, sorted within
-    each pool, and the batches shuffled again: a function of (seed, epoch), as that of EpochSampler is. A
-    larger pool pads less, and leaves less to chance: with all samples in one, the same meet in each epoch.
-    `drop_last`: leaves out, at random, what is over when the batches are full.
+    `lengths`: one of each sample. The visits of an epoch are those of EpochSampler(size, seed, weights). They
+    are cut into pools of `pool` batches, each pool is sorted, and the batches are shuffled: a function of
+    (seed, epoch). A larger pool pads less, and leaves less to chance: with all samples in one, the same meet
+    in each epoch. `drop_last`: leaves out, at random, what is over when the batches are full.
     """
 
     def __init__(
-        self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 50, drop_last: bool = False
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        pool: int = 50,
+        drop_last: bool = False,
+        weights: Sequence[float] | torch.Tensor | None = None,
     ):
-        self.lengths = torch.as_tensor(lengths)
-        self.batch_size, self.seed, self.pool, self.drop_last = batch_size, int(seed), pool, drop_last
-        self.epoch = 0
+        if weights is not None and len(weights) != len(lengths):
+            raise ValueError(f"there are {len(lengths):,} lengths and {len(weights):,} weights")
+        self.lengths = [int(length) for length in lengths]
+        self.visits = EpochSampler(len(lengths), seed, weights)
+        self.batch_size, self.pool, self.drop_last = batch_size, pool, drop_last
 
     def set_epoch(self, epoch: int):
-        self.epoch = int(epoch)
+        self.visits.set_epoch(epoch)
 
     def __len__(self) -> int:
         "Batches of an epoch"
-        whole, rest = divmod(len(self.lengths), self.batch_size)
+        whole, rest = divmod(len(self.visits), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[Visit]]:
-        epoch = self.epoch
-        generator = torch.Generator().manual_seed(hashed_seed(self.seed, epoch))
-        order = torch.randperm(len(self.lengths), generator=generator)
+        visits, seed = list(self.visits), self.visits.epoch_seed
         if self.drop_last:  # before the sorting: what is over is left to chance, not the longest
-            order = order[: len(self) * self.batch_size]
+            visits = visits[: len(self) * self.batch_size]
         batches = []
-        for pool in order.split(self.pool * self.batch_size) if len(order) else ():
-            batches += pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)
-        for which in torch.randperm(len(batches), generator=generator).tolist():
-            yield [Visit(index, epoch) for index in batches[which].tolist()]
+        for pool in cut(visits, self.pool * self.batch_size):
+            batches += cut(sorted(pool, key=self.lengths.__getitem__), self.batch_size)
+        Random(seed).shuffle(batches)
+        yield from batches
+
+
+def cut(visits: list, size: int) -> list[list]:
+    "Into parts of that size; the last one may be smaller"
+    return [visits[start : start + size] for start in range(0, len(visits), size)]

@@ -20,7 +20,7 @@ from feedgpu.workloads import sounds
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "13_when_samples_do_not_stack.ipynb"
 SOURCE = (ROOT / "my_unequal.py").read_text(encoding="utf-8")
-NAMES = {"same-as:padded": ("Padded", "padded"), "same-as:SimilarLengths": ("SimilarLengths",)}
+NAMES = {"same-as:padded": ("Padded", "padded"), "same-as:SimilarLengths": ("SimilarLengths", "cut")}
 
 
 class Bare(ast.NodeTransformer):
@@ -96,9 +96,9 @@ def test_no_other_cell_defines_it(tag):
         ("torch.arange(X.shape[1]) < lengths", "torch.arange(X.shape[1]) <= lengths"),
         ("lengths: torch.Tensor  # N, int64", "sizes: torch.Tensor  # N, int64"),
         ("pool: int = 50", "pool: int = 100"),
-        ("argsort(stable=True)", "argsort()"),
+        ("key=self.lengths.__getitem__", "key=int"),
         ("whole + (rest > 0 and not self.drop_last)", "whole + (rest > 0)"),
-        ("hashed_seed(self.seed, epoch)", "self.seed + epoch"),
+        ("Random(seed).shuffle(batches)", "pass"),
         ("class SimilarLengths(torch.utils.data.Sampler):", "class SimilarLengths:"),
         ("class Padded(NamedTuple):", "class Padded(tuple):"),
         ("    def set_epoch(", "    def extra(self):\n        pass\n\n    def set_epoch("),

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from feedgpu.pack import pack
-from my_classes import Dataset, DatasetError, PackedDataset, PrefetchLoader, load_notation
+from my_classes import Dataset, DatasetError, EpochSampler, PackedDataset, PrefetchLoader, load_notation
 from my_unequal import SimilarLengths, padded
 
 
@@ -141,6 +141,20 @@ def test_a_larger_pool_pads_less():
 def test_the_batches_are_not_in_the_order_of_their_lengths():
     first = [LENGTHS[batch[0]].item() for batch in batches(pool=1000)]
     assert first != sorted(first) and len(set(first)) > 20
+
+
+def test_weights_are_those_of_the_epoch_sampler():
+    weights = torch.where(LENGTHS < 100, 10.0, 1.0)
+    found = batches(2, seed=3, weights=weights, pool=4)
+    sampler = EpochSampler(403, 3, weights)
+    sampler.set_epoch(2)
+    as_drawn = sorted((int(visit), visit.epoch, visit.before) for visit in sampler)
+    assert sorted((int(visit), visit.epoch, visit.before) for batch in found for visit in batch) == as_drawn
+    assert max(before for _, _, before in as_drawn) > 2
+    for batch in found:
+        assert (inside := LENGTHS[list(batch)].tolist()) == sorted(inside)
+    with pytest.raises(ValueError, match="403 lengths and 402 weights"):
+        batches(weights=weights[1:])
 
 
 def test_lengths_may_be_a_list_or_an_array():
