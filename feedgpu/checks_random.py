@@ -34,6 +34,10 @@ def repeatable(answer):
         workers = run(num_workers=2)
         alone, other_seed = run(), run(seed=1)
         others = {
+            "when the same run is made again": (
+                run(num_workers=2),
+                "nobody seeds them, or an index has no epoch: EpochSampler sends it, shuffle=True does not",
+            ),
             "without workers": (alone, "it depends on who draws, and on how many were drawn before"),
             "begun at epoch 2": (run(num_workers=1, first=2), "it depends on what was drawn before"),
             "with the same IDs in another order": (
@@ -100,14 +104,14 @@ def drawn(epochs, list_IDs, first: int, last: int) -> dict:
 
 
 def faults_of(workers: dict, other_seed: dict, others: dict) -> list[str]:
-    "For each of the three numbers a sentence, if it comes more than once, or is another one in another run"
-    faults = []
+    "A sentence for those of the three numbers that come more than once, or are others in another run"
+    faults = {}
     for place, name in enumerate(NAMES):
         found = column(workers, place)
         runs = {run: (column(other, place), why) for run, (other, why) in others.items()}
         if fault := repeated(found, column(other_seed, place)) or unequal(found, runs):
-            faults.append(f"{name}: {fault}")
-    return faults
+            faults.setdefault(fault, []).append(name)
+    return [f"{', '.join(names)}: {fault}" for fault, names in faults.items()]
 
 
 def column(found: dict, place: int) -> dict:
@@ -128,7 +132,8 @@ def repeated(found: dict, other_seed: dict) -> str:
             return f"{said}: both workers draw the same, each from a copy of one generator or from one seed"
         return f"{said}: other samples or epochs have the same seed, as a sum or a constant gives it"
     if shared := set(found.values()) & set(other_seed.values()):
-        return f"runs with the seeds 0 and 1 share {len(shared)} of {len(found)} draws: a seed that is a sum?"
+        why = "the seed is not used" if len(shared) == len(found) else "as a sum with the epoch makes them"
+        return f"runs with the seeds 0 and 1 share {len(shared)} of {len(found)} draws: {why}"
     return ""
 
 

@@ -171,6 +171,7 @@ WRONG = {  # what is written in place of what, and what the verdict says of it
         "own = draws(self.seed, ID, index)",
         "own = random.Random(hashed_seed(self.seed + index.epoch, ID))",
     ),
+    "no seed": ("draws(self.seed, ID, index)", "draws(0, ID, index)"),
     "torch.rand": ("own.random()\n", "torch.rand((), dtype=torch.float64)\n"),
     "the index": ("draws(self.seed, ID, index)", "draws(self.seed, str(index), index)"),
     "hash": (
@@ -190,15 +191,16 @@ WRONG = {  # what is written in place of what, and what the verdict says of it
 SAID = {
     "a copy of one generator": "crop: with 2 workers 66 draws, 36 different: both workers draw the same",
     "a constant seed": "brightness: with 2 workers 66 draws, 36 different: both workers draw the same",
-    "dataset.epoch": "crop: with 2 workers 66 draws, 22 different: a sample draws the same in every epoch",
+    "dataset.epoch": "brightness: with 2 workers 66 draws, 22 different: a sample draws the same",
     "a sum": "brightness: with 2 workers 66 draws, 24 different: other samples or epochs have the same seed",
-    "a sum with the seed": "crop: runs with the seeds 0 and 1 share 44 of 66 draws: a seed that is a sum?",
-    "torch.rand": "brightness: 66 of 66 draws differ without workers",
+    "a sum with the seed": "mirror, brightness: runs with the seeds 0 and 1 share 44 of 66 draws: as a sum",
+    "no seed": "crop, mirror, brightness: runs with the seeds 0 and 1 share 66 of 66 draws: the seed is not",
+    "torch.rand": "brightness: 66 of 66 draws differ when the same run is made again",
     "the index": "draws differ with the same IDs in another order",
-    "hash": "crop: 22 of 22 draws differ in another process",
+    "hash": "crop, mirror, brightness: 22 of 22 draws differ in another process",
     "one number thrice": "the three numbers of a sample are not three",
-    "an order of each epoch": "crop: with 2 workers 66 draws, 22 different: a sample draws the same in every",
-    "no epoch": "crop: 66 of 66 draws differ without workers",
+    "an order of each epoch": "brightness: with 2 workers 66 draws, 22 different: a sample draws the same",
+    "no epoch": "crop, mirror, brightness: 66 of 66 draws differ when the same run is made again",
     "a batch lost": "expected epochs 0 to 2, each with all 22 IDs; of (epoch, ID) ",
     "two numbers": "expected 4×3 numbers for 4 IDs, not (4, 2)",
     "nothing": "NoneType",
@@ -238,12 +240,9 @@ def test_as_it_is_left_open_each_number_has_its_fault(folder):
     source = exercise()
     assert verdict(folder, source).startswith("… repeatable: not started")
     sentence = verdict(folder, source.replace("raise NotImplementedError\n", ""))
-    crop, mirror, brightness = sentence.split("different: ")[1:]
-    assert (
-        "both workers" in crop
-        and "both workers" in brightness
-        and "nobody tells it of the next one" in mirror
-    )
+    both, mirror = sentence.split(". ")
+    assert "crop, brightness: " in both and "both workers" in both
+    assert mirror.startswith("mirror: ") and "nobody tells it of the next one" in mirror
 
 
 def exercise():
