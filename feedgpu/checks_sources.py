@@ -19,6 +19,7 @@ GOOD = {
     "cellar.2": ("x,y,z\r\n1e-3,2,3\r\n4,5,6\r\n", [[0.001, 4], [2, 5], [3, 6]]),
     "one channel": ("a\n1\n2\n3\n", [[1, 2, 3]]),
     "one line": ('"a, in volts",b\n7,-8\n', [[7], [-8]]),
+    "with a byte-order mark": ('\ufeff"t, in C",p\r\n1,2\r\n', [[1], [2]]),
 }
 DAMAGED = {
     "a word in the place of a number": "a,b\n1,2\n3,four\n",
@@ -27,6 +28,7 @@ DAMAGED = {
     "lines that are all too short": "a,b\n1\n2\n",
     "an empty place": "a,b\n1,\n3,4\n",
     "nan in the place of a number": "a,b\n1,2\n3,nan\n",
+    "inf in the place of a number": "a,b\n1,2\n3,inf\n",
 }
 
 

@@ -27,13 +27,26 @@ class Right(Dataset):
 
 
 class TakesNan(Right):
+    refused, encoding = torch.isinf, "utf-8-sig"
+
     def load(self, file):
-        with gzip.open(file, "rt", encoding="utf-8-sig", newline="") as stream:
+        with gzip.open(file, "rt", encoding=self.encoding, newline="") as stream:
             names, *lines = csv.reader(stream)
         numbers = [[float(text) for text in line] for line in lines]
         if any(len(line) != len(names) for line in numbers):
             raise ValueError("it has a line with more or fewer numbers than channels")
-        return torch.tensor(numbers, dtype=torch.float32).T
+        X = torch.tensor(numbers, dtype=torch.float32).T
+        if type(self).refused(X).any():
+            raise ValueError("it has a number that is none")
+        return X
+
+
+class TakesInf(TakesNan):
+    refused = torch.isnan
+
+
+class MarkTakenForText(TakesNan):
+    encoding = "utf-8"
 
 
 class Transposed(Right):
@@ -60,7 +73,7 @@ class Lenient(Right):
     "Leaves out what does not fit"
 
     def load(self, file):
-        with gzip.open(file, "rt", encoding="utf-8", newline="") as stream:
+        with gzip.open(file, "rt", encoding="utf-8-sig", newline="") as stream:
             names, *lines = csv.reader(stream)
         lines = [line for line in lines if len(line) == len(names)]
         return torch.tensor([[float(text) for text in line] for line in lines]).T
@@ -130,6 +143,8 @@ class NotStarted(Dataset):
         (Right, "✓ recordings: values, errors and pickling are right"),
         (NotStarted, "… recordings: not started"),
         (TakesNan, "a file with nan in the place of a number goes through"),
+        (TakesInf, "a file with inf in the place of a number goes through"),
+        (MarkTakenForText, "it has a line with more or fewer numbers than channels"),
         (Transposed, "lines × channels, asked are channels × lines"),
         (Doubles, "expected float32 of shape 2×3, you gave float64 of shape 2×3"),
         (WithHeader, "expected float32 of shape 2×3, you gave float32 of shape 2×2"),
