@@ -43,10 +43,9 @@ except ImportError:
 SCALES = (8, 4, 2)  # by which a JPEG can be decoded smaller than it is, in less time
 ORIENTATION, BITS, WHITE = 0x0112, 258, 262  # tags of EXIF and TIFF
 KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")  # none runs a program
-SCANS = 500
+SCANS, SEGMENTS = 500, 1000  # of a JPEG; more than any has
 FRAMES, SCAN = (0xC0, 0xC1), 0xDA  # markers of a JPEG: frames that are not progressive, and a scan
 HARMLESS = {0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE}  # tables, notes of programs, and comments
-READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # not every system has them
 ROWS = 32_000  # values that torch changes without starting threads
 
 
@@ -135,12 +134,19 @@ class ImageDataset(Dataset):
         """The same lists of indices. The threads begin with a batch when its list is taken. PrefetchLoader
         takes one ahead, so they need not wait for each other at the end of a batch."""
         for indices in batches:
-            yield Foreseen(indices, Batch(self, indices)) if self.__getitems__ else indices
+            ours = getattr(self.__getitems__, "__func__", None) is ImageDataset.__getitems__
+            yield Foreseen(indices, Batch(self, list(indices))) if ours else indices
 
-    def _refuse_other(self, index: int, X: torch.Tensor):
-        if X.dtype != torch.uint8 or X.shape != (3, *self.size):
-            wanted = describe(torch.empty(3, *self.size, dtype=torch.uint8))
-            raise DatasetError(f"sample {self.list_IDs[index]!r} is {describe(X)}, where {wanted} is needed")
+    def _checked(self, index: int) -> tuple:
+        "A sample, if it is one of those that a batch can hold"
+        sample, ID = self[index], self.list_IDs[index]
+        if not isinstance(sample, tuple) or len(sample) != 2 or not isinstance(sample[0], torch.Tensor):
+            raise DatasetError(f"sample {ID!r} is no tuple (X, y) whose X is a tensor")
+        X, shape = sample[0], (3, *self.size)
+        if X.dtype != torch.uint8 or X.shape != shape:
+            wanted = describe(torch.empty(shape, dtype=torch.uint8))
+            raise DatasetError(f"sample {ID!r} is {describe(X)}, where {wanted} is needed")
+        return sample
 
     def _executor(self) -> ThreadPoolExecutor:
         "Of this process: a fork has none of its parent's threads"
@@ -160,17 +166,15 @@ class Batch:
         self.X = dataset._memory.empty((len(indices), *dataset.size, 3), torch.uint8, shared=True)
         self.pixels, self.labels = self.X.numpy(), [None] * len(indices)
         self.places, self.errors = iter(range(len(indices))), {}
-        threads = 1 if get_worker_info() else min(dataset.threads, len(indices))
-        pool = dataset._executor() if threads > 1 else None
-        self.running = [pool.submit(self.work) for _ in range(threads)] if pool else []
+        pool = dataset._executor() if dataset.threads > 1 and not get_worker_info() else None
+        threads = min(dataset.threads, len(indices)) if pool else 0
+        self.running = [pool.submit(self.work) for _ in range(threads)]
 
     def work(self):
         "What each thread does"
         for place in self.places:  # it takes the next one that nobody has taken
             try:
-                index = self.indices[place]
-                X, self.labels[place] = self.dataset[index]
-                self.dataset._refuse_other(index, X)
+                X, self.labels[place] = self.dataset._checked(self.indices[place])
                 self.pixels[place] = X.numpy().transpose(1, 2, 0)  # NumPy's views, as in `cut`
             except Exception as error:
                 self.errors[place] = error
@@ -185,7 +189,12 @@ class Batch:
         finally:
             self.stop()  # after Ctrl-C the threads are to begin no more of this batch
         if self.errors:
-            raise self.errors[min(self.errors)]
+            error = self.errors[min(self.errors)]
+            self.errors.clear()  # their tracebacks hold this batch
+            try:
+                raise error
+            finally:
+                del error
         return [Gathered(self.X.permute(0, 3, 1, 2), default_collate(self.labels))]
 
     def stop(self):
@@ -230,16 +239,21 @@ def opened(data: bytes) -> tuple[int, int, Callable[[int], numpy.ndarray]]:
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether a JPEG is neither progressive nor has EXIF or XMP, by its segments before the first scan. If
-    anything there is unusual, it is not plain: then all of it is looked at, which takes longer."""
-    place, frame = 2, False
-    while place + 4 <= len(data) and data[place] == 0xFF and (marker := data[place + 1]) != SCAN:
-        if marker in FRAMES:
-            frame = True
-        elif marker not in HARMLESS:
+    """Whether a JPEG is one scan of all its colours and has neither EXIF nor XMP, by its segments before the
+    scan. If anything there is unusual, it is not plain: then all of it is looked at, which takes longer."""
+    place, colours = 2, None
+    for _ in range(SEGMENTS):
+        head = data[place : place + 10]
+        if len(head) < 10 or head[0] != 0xFF:
             return False
-        place += 2 + (data[place + 2] << 8 | data[place + 3])
-    return frame and data[place : place + 2] == b"\xff\xda"
+        if head[1] == SCAN:
+            return head[4] == colours
+        if head[1] in FRAMES:
+            colours = head[9]
+        elif head[1] not in HARMLESS:
+            return False
+        place += 2 + (head[2] << 8 | head[3])
+    return False
 
 
 def has_exif(data: bytes) -> bool:
@@ -320,16 +334,16 @@ def mirrored(X: torch.Tensor) -> torch.Tensor:
 
 def read_bytes(file: Path) -> bytes:
     """Of a file, in as few calls as it takes: in each, a thread gives Python's lock away, and then waits for
-    it. A pipe, for which one would wait for ever, is refused."""
-    handle = os.open(file, READ)
+    it. A pipe, for which one would wait for ever, is refused, and so is a device."""
+    found = os.stat(file)
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise ValueError("it is a pipe or a device")
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        found = os.fstat(handle)
-        if stat.S_ISFIFO(found.st_mode):
-            raise ValueError("it is a pipe")
-        data = os.read(handle, found.st_size)
-        while len(data) < found.st_size and (more := os.read(handle, found.st_size - len(data))):
-            data += more
-        return data
+        data = os.read(handle, found.st_size + 1)
+        if len(data) == found.st_size:
+            return data
+        return b"".join([data, *iter(partial(os.read, handle, 1 << 24), b"")])
     finally:
         os.close(handle)
 

@@ -239,7 +239,7 @@ class Gathered:
 
     def __getitem__(self, _):
         raise TypeError(
-            "PackedDataset gathers whole batches, which this collate_fn cannot take apart: "
+            "This dataset gathers whole batches, which this collate_fn cannot take apart: "
             "say dataset.__getitems__ = None, and it gets samples"
         )
 

@@ -93,8 +93,8 @@ class PrefetchLoader:
 
     def __iter__(self) -> Iterator:
         indices = iter(self._loader.batch_sampler)
-        if foresee := getattr(self._loader.dataset, "foresee", None):
-            indices = foresee(indices)
+        if foresee := getattr(type(self._loader.dataset), "foresee", None):
+            indices = foresee(self._loader.dataset, indices)
         torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader draws
         running = deque()  # events at the ends of steps, on a CUDA device
         with self._thread() as (asked, made):
@@ -125,13 +125,14 @@ class PrefetchLoader:
             self.device = self._stream.device
         asked, made = queue.SimpleQueue(), queue.SimpleQueue()
         thread = threading.Thread(target=self._make, args=(asked, made), name="PrefetchLoader", daemon=True)
+        waits = threading.current_thread(), threading.main_thread()  # others may be what it waits for
 
         def stop():
             with suppress(queue.Empty):
                 while True:
                     asked.get_nowait()
             asked.put(None)
-            with suppress(RuntimeError):  # it has not started, or it is the one that collects this garbage
+            if thread.ident and threading.current_thread() in waits:
                 thread.join()
 
         atexit.register(stop)  # of an iterator that is still alive then
@@ -139,8 +140,9 @@ class PrefetchLoader:
         try:
             yield asked, made
         finally:
-            atexit.unregister(stop)
             stop()
+            if not thread.is_alive():
+                atexit.unregister(stop)
 
     def _make(self, asked: queue.SimpleQueue, made: queue.SimpleQueue):
         "What the thread does, until it is asked for None"

@@ -72,6 +72,8 @@ class SimilarLengths(torch.utils.data.Sampler):
     ):
         if weights is not None and len(weights) != len(lengths):
             raise ValueError(f"there are {len(lengths):,} lengths and {len(weights):,} weights")
+        if batch_size < 1 or pool < 1:
+            raise ValueError(f"batch_size and pool must be at least 1, they are {batch_size} and {pool}")
         self.lengths = [int(length) for length in lengths]
         self.visits = EpochSampler(len(lengths), seed, weights)
         self.batch_size, self.pool, self.drop_last = batch_size, pool, drop_last
@@ -92,7 +94,7 @@ class SimilarLengths(torch.utils.data.Sampler):
         for pool in cut(visits, self.pool * self.batch_size):
             batches += cut(sorted(pool, key=self.lengths.__getitem__), self.batch_size)
         Random(seed).shuffle(batches)
-        yield from batches
+        return iter(batches)
 
 
 def cut(visits: list, size: int) -> list[list]:

@@ -22,8 +22,8 @@ from feedgpu.checks import check
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "09_the_price_of_a_file.ipynb"
 LATER = {
-    '        if foresee := getattr(self._loader.dataset, "foresee", None):\n'
-    "            indices = foresee(indices)\n": "",
+    '        if foresee := getattr(type(self._loader.dataset), "foresee", None):\n'
+    "            indices = foresee(self._loader.dataset, indices)\n": "",
     '        device: torch.device | str = "cpu",\n': "",
     "        pin_memory: bool = False,\n": "",
     "            pin_memory=pin_memory,\n": "",

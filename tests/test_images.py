@@ -1,5 +1,6 @@
 """my_images.py: right pixels, or a sentence with ID and file; with simplejpeg, and without it."""
 
+import gc
 import io
 import itertools
 import json
@@ -10,11 +11,12 @@ import shutil
 import struct
 import subprocess
 import sys
+import weakref
 import zlib
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 from time import sleep
 
 import numpy as np
@@ -398,6 +400,111 @@ def test_the_threads_begin_with_the_next_batch(folder):
     assert type(next(lists)) is list and dataset.noted == []
 
 
+def test_who_fetches_batches_in_his_own_way_decodes_each_sample_once(folder):
+    root, IDs, labels = folder
+
+    class Counted(ImageDataset):
+        loads = []
+
+        def load(self, file, random=None):
+            self.loads.append(file.name)
+            return super().load(file, random)
+
+        def __getitems__(self, indices):
+            return [self[index] for index in indices]
+
+    dataset = Counted(IDs, labels, root, (8, 8))
+    assert len(everything(PrefetchLoader(dataset, 4))) == len(dataset.loads) == 40
+
+
+def test_batches_of_one_are_decoded_by_all_threads(folder):
+    root, IDs, labels = folder
+
+    class Meeting(ImageDataset):
+        meeting = Barrier(2, timeout=60)  # two have to be under way at once
+
+        def load(self, file, random=None):
+            self.meeting.wait()
+            return super().load(file, random)
+
+    dataset = Meeting(IDs, labels, root, (8, 8))
+    dataset.threads = 2
+    assert len(everything(PrefetchLoader(dataset, 1))) == 40
+
+
+def test_an_iterator_that_a_thread_of_the_dataset_collects_is_no_deadlock(folder):
+    root, IDs, labels = folder
+    code = f"""
+import gc, sys, threading, time
+from my_images import ImageDataset
+from my_classes import PrefetchLoader
+
+class Collecting(ImageDataset):
+    ready = threading.Event()
+    def load(self, file, random=None):
+        if file.name.startswith("30 "):
+            self.ready.wait(60)
+            gc.collect()  # as Python does when it likes
+        return super().load(file, random)
+
+class Trainer:
+    def __init__(self, loader):
+        self.batches, self.me = iter(loader), self
+
+gc.disable()
+dataset = Collecting({IDs!r}, {labels!r}, {str(root)!r}, (8, 8))
+dataset.threads = 2
+trainer = Trainer(PrefetchLoader(dataset, 20))
+next(trainer.batches)
+del trainer
+dataset.ready.set()
+while any(thread.name == "PrefetchLoader" for thread in threading.enumerate()):
+    time.sleep(0.01)
+print(len(list(PrefetchLoader(dataset, 20))))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("2\n", "")
+
+
+def test_a_batch_sampler_may_use_one_list_again(folder):
+    root, IDs, labels = folder
+
+    def batches():
+        one = []
+        for start in range(0, 40, 4):
+            one[:] = range(start, start + 4)
+            yield one
+
+    class Reusing:
+        __iter__ = lambda self: batches()  # noqa: E731
+        __len__ = lambda self: 10  # noqa: E731
+
+    loader = PrefetchLoader(ImageDataset(IDs, labels, root, (8, 8)), batch_sampler=Reusing())
+    assert [y.tolist() for _, y in loader] == [[*range(start, start + 4)] for start in range(0, 40, 4)]
+
+
+def test_an_error_that_is_kept_keeps_no_batch(folder):
+    root, IDs, labels = folder
+    (root / IDs[2]).write_bytes(b"")
+    dataset = ImageDataset(IDs, labels, root, (8, 8))
+    for threads in (1, 2):
+        dataset.threads = threads
+        batch = my_images.Batch(dataset, [1, 2, 3])
+        gone = weakref.ref(batch)
+        with suppress(DatasetError):
+            batch.wait()
+        for thread in batch.running:
+            thread.result()
+        gc.disable()
+        try:
+            del batch
+            while gone() is not None and threads > 1:  # until its threads have let go of it
+                sleep(0.001)
+            assert gone() is None
+        finally:
+            gc.enable()
+
+
 def test_an_error_comes_after_the_batches_before_it(folder):
     root, IDs, labels = folder
     (root / IDs[9]).write_bytes(b"")
@@ -442,6 +549,18 @@ def test_a_load_of_ones_own(folder):
         DatasetError, match="'dog/0 ö.png'.* is uint8 of shape 3×7×8, where uint8 of shape 3×8×8 is"
     ):
         next(iter(PrefetchLoader(Cropped(IDs, labels, root, (8, 8)), 8)))
+
+
+@pytest.mark.parametrize("sample", [1, (torch.zeros(3, 8, 8), 0, 0), (np.zeros((3, 8, 8), np.uint8), 0)])
+def test_what_is_no_sample_is_named(folder, sample):
+    root, IDs, labels = folder
+
+    class Odd(ImageDataset):
+        def __getitem__(self, index):
+            return sample
+
+    with pytest.raises(DatasetError, match=r"'dog/0 ö.png' is no tuple \(X, y\) whose X is a tensor"):
+        next(iter(DataLoader(Odd(IDs, labels, root, (8, 8)), 8)))
 
 
 # Bad files
@@ -824,6 +943,43 @@ def test_a_jpeg_of_countless_scans_is_refused(tmp_path, decoder):
     (tmp_path / "a.jpg").write_bytes(data[:-2] + scan * 1000 + data[-2:])
     with pytest.raises(DatasetError, match="more than 500 scans"):
         one(tmp_path / "a.jpg", (8, 8))
+
+
+def scan_by_scan(height, width, scans):
+    "A black JPEG, not progressive, whose colours come in scans of their own, the first one `scans` times"
+
+    def segment(marker, content):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+    frame = struct.pack(">BHHB", 8, height, width, 3) + bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+    table = bytes([1, *[0] * 15, 0])
+    data = b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC0, frame)
+    data += segment(0xC4, b"\x00" + table + b"\x10" + table)
+    for colour in [1] * scans + [2, 3]:
+        data += segment(0xDA, bytes([1, colour, 0, 0, 63, 0])) + b"\0"
+    return data + b"\xff\xd9"
+
+
+def test_scans_are_counted_where_they_are_not_progressive_too(tmp_path, decoder):
+    (tmp_path / "a.jpg").write_bytes(scan_by_scan(64, 64, 600))
+    with pytest.raises(DatasetError, match="more than 500 scans"):
+        one(tmp_path / "a.jpg", (8, 8))
+    assert not my_images.is_plain(scan_by_scan(64, 64, 1))
+    assert my_images.is_plain(save(scene(), tmp_path / "b.jpg").read_bytes())
+    assert my_images.is_plain(save(scene()[..., 0], tmp_path / "b.jpg").read_bytes())
+    assert not my_images.is_plain(save(scene(), tmp_path / "b.jpg", progressive=True).read_bytes())
+
+
+def test_a_file_is_read_to_its_end(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x" * 100_000)
+    found = os.stat(tmp_path / "a")
+    for size in (0, 10, 99_999, 100_000, 200_000):  # it has grown since, or shrunk; or nobody knew its size
+        told = os.stat_result((*found[:6], size, *found[7:]))
+        with monkeypatch.context() as context:
+            context.setattr(os, "stat", lambda file, told=told: told)
+            assert my_images.read_bytes(tmp_path / "a") == b"x" * 100_000
+    with pytest.raises(ValueError, match="it is a pipe or a device"):
+        my_images.read_bytes(Path(os.devnull))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")

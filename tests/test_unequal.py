@@ -157,6 +157,16 @@ def test_weights_are_those_of_the_epoch_sampler():
         batches(weights=weights[1:])
 
 
+def test_two_epochs_at_once_and_numbers_that_make_no_batch():
+    sampler = SimilarLengths(LENGTHS, 16)
+    first = iter(sampler)
+    sampler.set_epoch(1)
+    assert list(first) == batches(0) != list(sampler) == batches(1)
+    for how in ({"batch_size": 0}, {"batch_size": 4, "pool": 0}):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            SimilarLengths(LENGTHS, **how)
+
+
 def test_lengths_may_be_a_list_or_an_array():
     numbers = [3, 1, 2]
     orders = {str(list(SimilarLengths(kind(numbers), 2))) for kind in (list, torch.tensor, numpy.array)}
