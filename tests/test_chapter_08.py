@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from feedgpu import checks
 from feedgpu.checks import check, loses, near_enough
 from feedgpu.predict import calibrate, simulate
 
@@ -52,6 +53,21 @@ def test_a_good_choice_is_told_its_regret():
     sentence = check.choose(by_simulation).sentence
     assert sentence.startswith("✓ choose: each choice")
     assert len(re.findall(r"≈ \d workers gave .*?/s, the best, ≈ \d, .*?/s, regret ≈ \d+ %", sentence)) == 3
+
+
+def test_a_choice_that_a_busy_moment_spoiled_is_asked_again(monkeypatch):
+    rates = {0: 50.0, 1: 90.0, 2: 100.0, 3: 100.0, 4: 100.0}
+    monkeypatch.setattr(checks, "measured_choice", lambda loader, step, chosen: (rates, 2))
+    asked = []
+
+    def spoiled_once(loader, step):
+        asked.append(len(loader))
+        return 0 if len(asked) <= 3 else 2  # 3: once for each kind of samples
+
+    assert check.choose(spoiled_once).sentence.startswith("✓ choose") and len(asked) == 6
+    assert check.choose(lambda loader, step: 0).sentence.startswith(
+        f"✗ choose: {WAITING}: you chose 0 workers"
+    )
 
 
 @pytest.mark.parametrize("strange", [5, -1, 2.0, None, "2", True])
