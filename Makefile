@@ -39,7 +39,7 @@ format: .venv/ready ## format code and notebooks, and mend what can be mended
 	  { echo 'Needs Python 3.11 or newer with venv (on Debian: apt install python3-venv);' \
 	         'to use another Python: make PYTHON=python3.12' >&2; exit 1; }
 	"$(PYTHON)" -m venv .venv
-	.venv/bin/python -m pip install -e '.[notebooks,test]' -c constraints.txt
+	.venv/bin/python -m pip install -e '.[test]' -c constraints.txt
 	@touch $@
 
 .venv/browser: .venv/ready

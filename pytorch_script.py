@@ -2,11 +2,11 @@
 
     python3 pytorch_script.py                            # handwritten digits, written into data/ at first
     python3 pytorch_script.py --data my_data             # your own, in the layout of data/README.md
-    python3 pytorch_script.py --packed                   # what `python3 -m feedgpu.prepare pack` made of it
+    python3 pytorch_script.py --packed                   # what `feedgpu pack` made of it
     python3 pytorch_script.py --resume --max-epochs 20   # go on where the last run stopped
 
-The script of Afshine and Shervine Amidi's article, with a model in place of its [...]. To make it yours,
-copy it with the my_*.py beside it and change Net and the paragraphs "Datasets" and "Model".
+The script of Afshine and Shervine Amidi's article, with a model in place of its [...]. To make it yours, copy
+it with my_classes.py and change Net and the paragraphs "Datasets" and "Model". Needs the package feedgpu.
 """
 
 import argparse
@@ -15,18 +15,26 @@ import os
 import signal
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's idle threads leave the CPUs to the workers
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from my_classes import Dataset, DatasetError, EpochSampler, Meter, available_cpus, load_notation, save_whole
-from my_packed import PackedDataset
-from my_prefetch import PrefetchLoader
+from feedgpu import (
+    DatasetError,
+    EpochSampler,
+    Meter,
+    PackedDataset,
+    PrefetchLoader,
+    available_cpus,
+    load_notation,
+    save_whole,
+)
+from feedgpu.rooms import MissingExtra
+from feedgpu.system import progress
+from my_classes import Dataset
 
 HERE = Path(__file__).parent
 SETTINGS = {"batch_size": 64, "learning_rate": 0.003, "seed": 0}  # a resumed run keeps those it began with
@@ -69,17 +77,17 @@ def main(args):
     }
     make_set, make_generator = Dataset, torch.utils.data.DataLoader
     if args.packed:
-        make_set, make_generator, params["device"] = PackedDataset, PrefetchLoader, args.device
+        make_set, make_generator = PackedDataset, PrefetchLoader
+        params["device"] = args.device if use_cuda else "cpu"
 
     # Datasets
     if args.data is None:
         args.data = HERE / "data"
         if not (args.data / "partition.json").exists():
-            with suppress(ImportError):  # in a copy without feedgpu: the next line says what is missing
-                from feedgpu.prepare import digits, write
+            from feedgpu.prepare import digits, write
 
-                print(f"No dataset in {args.data} yet: writing scikit-learn's handwritten digits.")
-                write(digits(), args.data)
+            print(f"No dataset in {args.data} yet: writing scikit-learn's handwritten digits.")
+            write(digits(), args.data)
     partition, labels = load_notation(args.data, None if args.packed else ".pt")
     training_set = make_set(partition["train"], labels, args.data)
     validation_set = make_set(partition["validation"], labels, args.data)
@@ -120,8 +128,8 @@ def main(args):
         # Training
         model.train()
         meter, totals = Meter(args.device), torch.zeros(3, device=args.device)
-        bar = {"total": len(training_generator), "leave": False, "disable": None}  # none where nobody watches
-        for local_batch, local_labels in tqdm(meter(training_generator), f"epoch {epoch + 1}", **bar):
+        bar = f"epoch {epoch + 1}", len(training_generator)
+        for local_batch, local_labels in progress(meter(training_generator), *bar):
             # Transfer to GPU
             local_batch = local_batch.to(args.device, non_blocking=use_cuda)
             local_labels = local_labels.to(args.device, non_blocking=use_cuda)
@@ -210,7 +218,7 @@ def parse():
     add("--max-epochs", type=int, default=12, help="(12)")
     add("--batch-size", type=int, help="(64)")
     add("--num-workers", type=int, default=min(6, available_cpus()), help="processes that read (CPUs, or 6)")
-    add("--packed", action="store_true", help="read what `python3 -m feedgpu.prepare pack` packed")
+    add("--packed", action="store_true", help="read what `feedgpu pack` packed")
     add("--learning-rate", type=float, help="at first; ×0.85 each epoch (0.003)")
     add("--seed", type=int, help="of the weights and of the order of the samples (0)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(auto)")
@@ -240,7 +248,7 @@ if __name__ == "__main__":
         kept = f"{args.checkpoint} is whole" if args.checkpoint.exists() else "no epoch was complete"
         print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)
         sys.exit(130)
-    except DatasetError as error:
+    except (DatasetError, MissingExtra) as error:
         sys.exit(str(error))
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):

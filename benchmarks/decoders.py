@@ -31,11 +31,9 @@ from peers import write_text
 from PIL import Image
 from torch.nn.functional import interpolate
 
-import my_images
-from feedgpu.layout import write
-from feedgpu.measure import alternate, machine
-from feedgpu.pictures import number
-from feedgpu.sources import photographs
+from feedgpu import decode as decoding
+from feedgpu.measure import alternate, machine, number
+from feedgpu.prepare import photographs, write
 
 RESULTS = Path(__file__).parent / "results" / "decoders.json"
 KINDS = {"256×256": (256, 256), "640×560": (640, 560)}  # (height, width)
@@ -71,8 +69,8 @@ def in_pillow(image: Image.Image) -> numpy.ndarray:
 
 def ours(data: bytes) -> numpy.ndarray:
     "As ImageDataset does it, by half where that is large enough; here the whole image, whatever its shape"
-    height, width, decode = my_images.opened(data)
-    return my_images.cut(decode, (height, width), (0, 0, height, width), SIZE).permute(1, 2, 0).numpy()
+    height, width, decode = decoding.decoder_of(data)
+    return decoding.cropped(decode, (height, width), (0, 0, height, width), SIZE).permute(1, 2, 0).numpy()
 
 
 # Of each table the first is what the others are compared with.

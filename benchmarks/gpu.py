@@ -36,8 +36,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from my_classes import Dataset, PackedDataset, PrefetchLoader, available_cpus
-from my_packed import PACKED, VERSION
+from feedgpu import PackedDataset, PrefetchLoader, available_cpus
+from feedgpu.manifest import PACKED, VERSION
+from my_classes import Dataset
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 BATCH = 64

@@ -19,10 +19,10 @@ from peer_loaders import BATCH, WORKERS, import_streaming, in_groups, listed, wh
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-import my_images
-from feedgpu.pack import pack
-from my_classes import PackedDataset, PrefetchLoader
-from my_images import ImageDataset
+from feedgpu import PackedDataset, PrefetchLoader
+from feedgpu import decode as decoding
+from feedgpu.images import ImageDataset
+from feedgpu.prepare import pack
 
 SIZE = 224, 224
 THREADS = (1, 2, 4)
@@ -144,7 +144,7 @@ class Ours:
 
     def __init__(self, root, target):
         if self.decoder.startswith("Pillow"):
-            my_images.simplejpeg = None
+            decoding.simplejpeg = None
         self.dataset = ImageDataset(*listed(root), root, SIZE)
 
     def batches(self, workers):

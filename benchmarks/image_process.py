@@ -1,6 +1,6 @@
 """One peer of benchmarks/images.py in a process of its own, as benchmarks/peer_process.py does it.
 
-python3 benchmarks/image_process.py NAME FOLDER
+PYTHONPATH=. python3 benchmarks/image_process.py NAME FOLDER
 """
 
 import time
@@ -14,7 +14,7 @@ from image_loaders import BARE, PEERS, SIZE
 from peer_loaders import BATCH
 from peer_process import COMMANDS, Served, serve
 
-from feedgpu.page_cache import warm
+from feedgpu.measure.page_cache import warm
 
 
 class ServedImages(Served):

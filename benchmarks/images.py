@@ -35,11 +35,10 @@ from image_loaders import BARE, PEERS, SIZE, jpegs, pillow
 from matplotlib.lines import Line2D
 from peers import RESULTS, Child, Effort, Failed, Field, first, rate, ratios, spread, tune, write_text
 
-from feedgpu.layout import write
-from feedgpu.measure import machine
-from feedgpu.pictures import COLOURS, OTHERS, STYLE, number
-from feedgpu.sources import photographs
-from my_classes import available_cpus
+from feedgpu import available_cpus
+from feedgpu.course.pictures.style import COLOURS, OTHERS, STYLE
+from feedgpu.measure import machine, number
+from feedgpu.prepare import photographs, write
 
 BASE, IN_DATALOADER, IN_PREFETCH, PACKED, *_ = PEERS
 OURS = [name for name in PEERS if name.startswith(("ImageDataset", "PackedDataset"))]

@@ -1,6 +1,6 @@
 """What it costs to measure: a loop with a Meter, and one that is recorded, against the bare loop.
 
-    python3 benchmarks/overhead.py      # about 3 minutes; rewrites results/overhead.json
+    PYTHONPATH=. python3 benchmarks/overhead.py      # about 3 minutes; rewrites results/overhead.json
 
 Epochs of the digits (256 bytes a sample, 64 a batch) and of the photographs (150 KB, 32 a batch), with 0 and
 2 workers and no step, so that nothing hides the cost: fifteen alternating rounds. What is written is the
@@ -16,11 +16,12 @@ from statistics import median
 import torch
 from torch.utils.data import DataLoader
 
+from feedgpu import Meter
 from feedgpu.measure import machine
-from feedgpu.page_cache import files_below, warm
+from feedgpu.measure.page_cache import files_below, warm
+from feedgpu.measure.timeline import record
 from feedgpu.prepare import digits, photographs, write
-from feedgpu.timeline import record
-from my_classes import Dataset, Meter
+from my_classes import Dataset
 
 ROUNDS = 15
 

@@ -23,8 +23,10 @@ import numpy
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from feedgpu.pack import pack
-from my_classes import Dataset, PackedDataset, PrefetchLoader, file_of, load_notation, read_tensor
+from feedgpu import PackedDataset, PrefetchLoader, load_notation, read_tensor
+from feedgpu.notation import file_of
+from feedgpu.prepare import pack
+from my_classes import Dataset
 
 BATCH = 64
 WORKERS = (0, 1, 2, 4)

@@ -1,6 +1,6 @@
 """One peer and one workload in a process of its own: commands come as lines of JSON, and so do the answers.
 
-    python3 benchmarks/peer_process.py NAME FOLDER
+    PYTHONPATH=. python3 benchmarks/peer_process.py NAME FOLDER
 
 is started by benchmarks/peers.py, and ends when that does. A command is {"do": one of COMMANDS, and its
 arguments}; the answer {"value": ...} or {"error": "..."}. Commands that want a process that has not opened
@@ -26,9 +26,9 @@ from types import FunctionType
 import torch
 from peer_loaders import PEERS, listed, samples
 
-from feedgpu.footprint import family
-from feedgpu.page_cache import NotCold, evict, files_below, resident, warm
-from feedgpu.stand_in import Device, HoldsTheLock, KeepsCoresBusy
+from feedgpu.measure.footprint import family
+from feedgpu.measure.page_cache import NotCold, evict, files_below, resident, warm
+from feedgpu.measure.stand_in import Device, HoldsTheLock, KeepsCoresBusy
 
 STEPS = {"sleeping": Device, "holding the lock": HoldsTheLock, "all cores busy": KeepsCoresBusy}
 HELD = 1e8  # bytes of batches that are replayed

@@ -44,14 +44,14 @@ from matplotlib.lines import Line2D
 from peer_loaders import PEERS
 from peer_process import STEPS, source_of
 
-from feedgpu.commit import sole_writer
-from feedgpu.layout import write, write_json
-from feedgpu.measure import machine
-from feedgpu.pack import HEADER, digest, header
-from feedgpu.page_cache import warm
-from feedgpu.pictures import COLOURS, OTHERS, STYLE, number
-from feedgpu.sources import synthetic
-from my_packed import PACKED, VERSION
+from feedgpu.course.pictures.style import COLOURS, OTHERS, STYLE
+from feedgpu.manifest import PACKED, VERSION
+from feedgpu.measure import machine, number
+from feedgpu.measure.page_cache import warm
+from feedgpu.prepare import synthetic, write
+from feedgpu.prepare.commit import sole_writer
+from feedgpu.prepare.layout import write_json
+from feedgpu.prepare.packing import HEADER, digest, header
 
 BASE, ALONE, PACKED_ROW, OURS = list(PEERS)[:4]
 RESULTS = Path(__file__).parent / "results"

@@ -1,8 +1,8 @@
-"""How near the two predictions of feedgpu.predict come, over a grid of loaders: formula and simulation.
+"""How near the two predictions of feedgpu.measure come, over a grid of loaders: formula and simulation.
 
-    python3 benchmarks/predict_grid.py            # about 12 minutes; rewrites results/predict_grid.*
-    python3 benchmarks/predict_grid.py --quick    # a tenth of the grid, writes nothing
-    python3 benchmarks/predict_grid.py --again    # measures nothing: table and picture from the stored points
+    PYTHONPATH=. python3 benchmarks/predict_grid.py    # about 12 minutes; rewrites results/predict_grid.*
+    … --quick    # a tenth of the grid, writes nothing
+    … --again    # measures nothing: table and picture from the stored points
 
 0 to 4 workers x batches of 8, 32 and 64 x steps of 0, 2, 8 and 20 ms on a stand-in device x samples that
 wait, compute or are read from files. In each of three rounds the parts are calibrated, then every number of
@@ -22,13 +22,14 @@ import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 
+from feedgpu.course.pictures.style import COLOURS, STYLE
 from feedgpu.measure import machine, run_epoch
-from feedgpu.page_cache import files_below, warm
-from feedgpu.pictures import COLOURS, STYLE
-from feedgpu.predict import calibrate, rate, simulate
+from feedgpu.measure.page_cache import files_below, warm
+from feedgpu.measure.parts import measure_parts
+from feedgpu.measure.simulation import rate, simulate
+from feedgpu.measure.stand_in import Device
+from feedgpu.measure.workloads import Costly
 from feedgpu.prepare import photographs, write
-from feedgpu.stand_in import Device
-from feedgpu.workloads import Costly
 from my_classes import Dataset
 
 SAMPLES, ROUNDS, WORKERS = 512, 3, (0, 1, 2, 3, 4)
@@ -84,7 +85,7 @@ def group(kind: str, dataset, batch_size: int, step: float) -> list[dict]:
     loader = DataLoader(dataset, batch_size=batch_size)
     found = {workers: {"measured": [], "simulation": [], "formula": []} for workers in WORKERS}
     for _ in range(ROUNDS):
-        parts = calibrate(loader)
+        parts = measure_parts(loader)
         for workers, rates in found.items():
             meter = run_epoch(DataLoader(dataset, batch_size=batch_size, num_workers=workers), Device(step))
             simulated = simulate(parts, workers, SAMPLES // batch_size, step)

@@ -20,8 +20,8 @@ import numpy
 import torch
 from peers import WORKLOADS, write_pack
 
+from feedgpu import PackedDataset, PrefetchLoader, load_notation
 from feedgpu.measure import alternate, machine
-from my_classes import PackedDataset, PrefetchLoader, load_notation
 
 RESULTS = Path(__file__).parent / "results" / "prefetch_profile.json"
 BATCH, HELD = 64, 12

@@ -1,6 +1,56 @@
-"""The course's instruments: datasets, measurements, pictures, exercises. They build on my_classes.py."""
+"""Feeds PyTorch models with data in parallel: datasets, loaders, orders, and what measures them.
 
-import warnings
+    from feedgpu import PackedDataset, PrefetchLoader, load_notation
 
-# Chapters say how many CPUs there are, and try too many workers on purpose.
-warnings.filterwarnings("ignore", "This DataLoader will create")
+    partition, labels = load_notation("data")
+    training_set = PackedDataset(partition["train"], labels)
+    training_generator = PrefetchLoader(training_set, batch_size=64, shuffle=True)
+
+Needs torch and numpy. What needs more is imported by its own name: feedgpu.images (Pillow), feedgpu.prepare,
+feedgpu.measure, feedgpu.course. The names below are imported when they are first asked for, so that
+`feedgpu --help` need not wait for torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from .rooms import lazily
+
+if TYPE_CHECKING:
+    from .meter import Meter
+    from .notation import DatasetError, load_notation, read_tensor
+    from .order import Augmented, EpochSampler, Visit, draws
+    from .packed import PackedDataset
+    from .prefetch import PrefetchLoader
+    from .system import available_cpus, save_whole
+    from .unequal import SimilarLengths, padded
+
+__version__ = "0.2.0"
+__all__ = [
+    "Augmented",
+    "DatasetError",
+    "EpochSampler",
+    "Meter",
+    "PackedDataset",
+    "PrefetchLoader",
+    "SimilarLengths",
+    "Visit",
+    "available_cpus",
+    "draws",
+    "load_notation",
+    "padded",
+    "read_tensor",
+    "save_whole",
+]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "meter": ["Meter"],
+        "notation": ["DatasetError", "load_notation", "read_tensor"],
+        "order": ["Augmented", "EpochSampler", "Visit", "draws"],
+        "packed": ["PackedDataset"],
+        "prefetch": ["PrefetchLoader"],
+        "system": ["available_cpus", "save_whole"],
+        "unequal": ["SimilarLengths", "padded"],
+    },
+)

@@ -1,4 +1,4 @@
-"""Small datasets that tests read, and write over as they like; and a process that dies at a given step."""
+"""Small datasets and pictures that tests read and write over; and a process that dies at a given step."""
 
 import json
 from itertools import count
@@ -63,3 +63,25 @@ def dies(monkeypatch):
         return False
 
     return run
+
+
+@pytest.fixture(params=["simplejpeg", "Pillow"])
+def decoder(request, monkeypatch):
+    "Runs a test with simplejpeg and without it"
+    from feedgpu import decode  # which needs Pillow
+
+    if request.param == "Pillow":
+        monkeypatch.setattr(decode, "simplejpeg", None)
+    elif decode.simplejpeg is None:
+        pytest.skip("simplejpeg is not installed")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "40 images of unequal size, by ID, and the labels"
+    from pictures_on_disk import save, scene
+
+    IDs = [f"{'cat' if i % 2 else 'dog'}/{i} ö.{'png' if i % 5 == 0 else 'jpg'}" for i in range(40)]
+    for i, ID in enumerate(IDs):
+        save(scene(40 + i, 90 - i, seed=i), tmp_path / ID)
+    return tmp_path, IDs, {ID: i for i, ID in enumerate(IDs)}

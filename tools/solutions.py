@@ -1,9 +1,9 @@
 """Fill in the solutions of the exercises and see that they hold: python3 tools/solutions.py [NOTEBOOK ...]
 
-In a chapter, the code cell tagged `exercise:NAME` is left open, a cell below it says `check.NAME(answer)`,
+In a chapter, the code cell tagged `exercise:NAME` is left open, a cell below it says `verdict.NAME(answer)`,
 and a markdown cell tagged `solution:NAME` folds away one ```python fence. A copy of the chapter, in which
-the solution and the same check follow the first check, is run strictly: the first check must say no and
-the second yes. Without names, all notebooks under notebooks/ that have exercises are run.
+the solution and the same verdict follow the first one, is run strictly: the first must be no, the second
+yes. Without names, all notebooks under notebooks/ that have exercises are run.
 
 Of the other cells only those are run that an exercise needs, by the names they define, and in an empty
 folder, since the cell that goes to another one may be missing. If that does not hold, the whole chapter is
@@ -28,7 +28,7 @@ from nbformat.v4 import new_code_cell
 from run_notebooks import all_notebooks, code_cells, execute, isolate_kernels
 
 FENCE = re.compile(r"<details>.*?^```python\n(.*?)^```$.*?</details>", re.DOTALL | re.MULTILINE)
-CHECK = re.compile(r"\bcheck\.(\w+)\(")
+VERDICT = re.compile(r"\bverdict\.(\w+)\(")
 
 
 def tagged(notebook, kind):
@@ -41,9 +41,9 @@ def tagged(notebook, kind):
     ]
 
 
-def checks(notebook):
-    """[(name, cell)] of the cells that call a check, in their order."""
-    return [(name, cell) for cell in code_cells(notebook) for name in CHECK.findall(cell.source)]
+def verdicts(notebook):
+    """[(name, cell)] of the cells that ask for a verdict, in their order."""
+    return [(name, cell) for cell in code_cells(notebook) for name in VERDICT.findall(cell.source)]
 
 
 def fence(cell):
@@ -56,10 +56,10 @@ def structure_problems(notebook):
     """What does not fit together before anything is run: one sentence each."""
     exercises, solutions, judged = (
         Counter(name for name, _ in pairs)
-        for pairs in (tagged(notebook, "exercise"), tagged(notebook, "solution"), checks(notebook))
+        for pairs in (tagged(notebook, "exercise"), tagged(notebook, "solution"), verdicts(notebook))
     )
     for name in sorted(exercises | solutions | judged):
-        for what, count in (("exercise", exercises), ("solution", solutions), ("check", judged)):
+        for what, count in (("exercise", exercises), ("solution", solutions), ("verdict", judged)):
             if count[name] != 1:
                 yield f"{name} has {count[name] or 'no'} {what}{'s' if count[name] > 1 else ''}"
     for name, cell in tagged(notebook, "exercise"):
@@ -71,10 +71,10 @@ def structure_problems(notebook):
 
 
 def with_solutions(notebook):
-    """A copy in which each check is followed by the solution and the check once more, with a tag on each."""
+    """A copy in which the solution and a second verdict follow each verdict, with a tag on each."""
     solved = copy.deepcopy(notebook)
     solutions = dict(tagged(solved, "solution"))
-    for name, cell in checks(solved):
+    for name, cell in verdicts(solved):
         cell.metadata.tags = ["raises-exception", f"unsolved:{name}"]
         again = new_code_cell(cell.source)
         again.metadata.tags = ["raises-exception", f"solved:{name}"]
@@ -129,7 +129,7 @@ def says_yes(cell):
 
 
 def verdict_problems(run):
-    """What the checks of a copy that was run say against it: one sentence each."""
+    """What the verdicts of a copy that was run say against it: one sentence each."""
     for name, cell in tagged(run, "unsolved"):
         if not error_of(cell).startswith(("AssertionError: … ", "AssertionError: ✗ ")):
             found = error_of(cell) or "it is accepted"
@@ -139,7 +139,7 @@ def verdict_problems(run):
             yield f"the solution of {name} ends in {error_of(cell)}"
     for name, cell in tagged(run, "solved"):
         if error_of(cell) or not says_yes(cell):
-            yield f"the solution of {name} fails: {error_of(cell) or 'its check shows nothing'}"
+            yield f"the solution of {name} fails: {error_of(cell) or 'its verdict shows nothing'}"
 
 
 def problems(path):
@@ -165,7 +165,7 @@ def run_problems(notebook, folder):
 
 def has_exercises(path):
     notebook = nbformat.read(path, as_version=4)
-    return bool(tagged(notebook, "exercise") or tagged(notebook, "solution") or checks(notebook))
+    return bool(tagged(notebook, "exercise") or tagged(notebook, "solution") or verdicts(notebook))
 
 
 def main():

@@ -12,9 +12,9 @@ from run_notebooks import all_notebooks, code_cells
 
 
 def has_widgets(path) -> bool:
-    "Whether a cell imports from feedgpu.widgets"
+    "Whether a cell imports from feedgpu.course.widgets"
     cells = code_cells(nbformat.read(path, as_version=4))
-    return any("from feedgpu.widgets import" in cell.source for cell in cells)
+    return any("from feedgpu.course.widgets import" in cell.source for cell in cells)
 
 
 CHAPTERS = [path.relative_to(ROOT).as_posix() for path in all_notebooks() if has_widgets(path)]
@@ -31,7 +31,7 @@ def run_and_move(notebook: Notebook):
     notebook.run_all()
     assert notebook.problems() == []
     cells = notebook.cells_with_widgets()
-    assert cells, "it imports feedgpu.widgets, but no cell shows a widget"
+    assert cells, "it imports feedgpu.course.widgets, but no cell shows a widget"
     for number, at in enumerate(cells, 1):
         cell = notebook.cell_at(at)
         cell.locator(".widget-html-content").first.wait_for()
@@ -59,7 +59,7 @@ import json, sys, tempfile, os
 from pathlib import Path
 import ipywidgets, torch
 import feedgpu
-from feedgpu.widgets import View, explore, explored, panel
+from feedgpu.course.widgets import View, explore, explored, panel
 workshop = tempfile.TemporaryDirectory()
 os.chdir(workshop.name)
 """,

@@ -1,0 +1,207 @@
+"""Writes a dataset in the article's layout, packs it, checks it.
+
+feedgpu prepare digits
+feedgpu prepare photographs --samples 2000 --size 224 224 --data photographs
+feedgpu prepare photographs --samples 2000 --size 256 256 --as jpeg --data jpegs
+feedgpu prepare folder my_images --size 64 64 --mode RGB --data my_data
+feedgpu prepare folder my_images --as files --data my_data
+feedgpu prepare table my_images/list.csv --data my_data
+feedgpu prepare synthetic --samples 1000 --shape 3 224 224 --dtype uint8 --data noise
+feedgpu check --data my_data
+feedgpu pack --data my_data
+feedgpu pack --size 224 224 --data jpegs
+
+The samples are tensors or, as jpeg or files, image files for feedgpu.images.ImageDataset.
+`python3 -m feedgpu` is the same command.
+"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from . import __version__
+from .rooms import MissingExtra
+
+if TYPE_CHECKING:
+    from .prepare import Source
+
+
+def main(arguments: list[str] | None = None) -> int:
+    "Does what the command line asks for, and returns the exit code"
+    args = parse(arguments)
+    from .notation import DatasetError, reason  # imports torch, for which --help need not wait
+
+    try:
+        return {"prepare": prepare, "pack": pack, "check": check}[args.task](args)
+    except (DatasetError, MissingExtra) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {reason(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nStopped by Ctrl-C: {args.data} is as it was, or new and whole.", file=sys.stderr)
+        return 130
+
+
+def prepare(args: argparse.Namespace) -> int:
+    "Writes a dataset, and says what it has"
+    from .notation import sentence
+    from .prepare import write
+
+    source = make_source(args)
+    partition, labels = write(source, args.data, args.force, getattr(args, "skip_unreadable", False))
+    if left_out := [ID for ID in source.labels if ID not in labels]:
+        print(sentence("left out, as they cannot be read", left_out))
+    parts = " and ".join(f"{len(IDs):,} for {name}" for name, IDs in partition.items())
+    print(f"{inventory(args.data)}: {parts}.")
+    return 0
+
+
+def make_source(args: argparse.Namespace) -> "Source":
+    "What the command line names as a source"
+    from .notation import DatasetError
+    from .prepare import digits, folder, photographs, synthetic, table
+
+    if getattr(args, "kept_as", None) == "files" and (args.size or args.mode):
+        raise DatasetError("files that are kept are not changed: leave --size and --mode out")
+    size = (args.size[0], args.size[1]) if getattr(args, "size", None) else None
+    match args.source:
+        case "photographs" if size:
+            return photographs(args.samples, size, args.seed, args.kept_as)
+        case "folder":
+            return folder(args.path, size, args.mode, args.seed, args.kept_as)
+        case "table":
+            return table(args.path, size, args.mode, args.seed, args.kept_as)
+        case "synthetic":
+            return synthetic(args.samples, tuple(args.shape), args.dtype, args.classes, args.seed)
+    return digits()
+
+
+def pack(args: argparse.Namespace) -> int:
+    "Packs a dataset, and says what that takes"
+    from .prepare import pack as pack_dataset
+
+    manifest = pack_dataset(args.data, (args.size[0], args.size[1]) if args.size else None)
+    size = sum(manifest["files"].values())
+    print(f"{args.data}/packed: {manifest['samples']:,} samples in {size:,} bytes.")
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    "Prints all that is wrong with a dataset, or that nothing is"
+    from .prepare import check as check_dataset
+
+    if faults := check_dataset(args.data):
+        print(*faults, sep="\n", file=sys.stderr)
+        return 1
+    print(f"{inventory(args.data)}, are in order.")
+    return 0
+
+
+def inventory(data: str) -> str:
+    "How many samples of what kind a dataset has"
+    from .notation import describe, file_of, load_notation, read_tensor
+    from .packed import PackedDataset
+    from .prepare.commit import suffix_of
+
+    partition, labels = load_notation(data, suffix=None)
+    IDs = [ID for IDs in partition.values() for ID in IDs]
+    if suffix_of(data, IDs) == "":
+        files = [file_of(ID, data, "") for ID in IDs]
+        size = sum(file.stat().st_size for file in files if file.exists())
+        return f"{data}: {len(IDs):,} samples, image files of {size:,} bytes"
+    file = file_of(IDs[0], data)
+    X = read_tensor(file) if file.exists() else PackedDataset(IDs[:1], labels, data)[0][0]
+    return f"{data}: {len(IDs):,} samples, all {describe(X)}"
+
+
+class Parser(argparse.ArgumentParser):
+    "Of arguments; wrong words get one sentence, where argparse would print its usage too"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    "What the command line says; ends the process with a sentence and exit code 2 where it makes no sense"
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="feedgpu", description=__doc__, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"feedgpu {__version__}")
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    preparing = tasks.add_parser(
+        "prepare", help="write a dataset", description="Writes a dataset into a folder."
+    )
+    add_sources(preparing.add_subparsers(dest="source", required=True, metavar="SOURCE"))
+    packing = add(tasks, "pack", "put all samples of a dataset into one file, for PackedDataset")
+    add_size(packing, "of the images, which are packed decoded")
+    add(tasks, "check", "read a whole dataset and list what is wrong with it")
+    return parser.parse_args(arguments)
+
+
+Parsers = argparse._SubParsersAction  # which has no public name
+
+
+def add_sources(sources: "Parsers[Parser]") -> None:
+    "The words after `feedgpu prepare`"
+
+    def add_source(name: str, what: str) -> Parser:
+        source = add(sources, name, what)
+        source.add_argument("--force", action="store_true", help="overwrite the dataset that is there")
+        return source
+
+    def add_seed(source: Parser) -> None:
+        source.add_argument(
+            "--seed", type=int, default=0, help="another seed, other samples or partition (0)"
+        )
+
+    def add_as(source: Parser, kept: str) -> None:
+        source.add_argument(
+            "--as", dest="kept_as", choices=["tensors", kept], default="tensors", help="(tensors)"
+        )
+
+    add_source("digits", "the 1,797 handwritten digits that come with scikit-learn")
+
+    source = add_source("photographs", "crops of the two photographs that come with scikit-learn")
+    source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many, 4 or more")
+    add_size(source, "in pixels", required=True)
+    add_as(source, "jpeg")
+    add_seed(source)
+
+    for name, what in (
+        ("folder", "a folder with one subfolder a class"),
+        ("table", "a CSV file: id,path,label"),
+    ):
+        source = add_source(name, what + ": images, .npy and .pt")
+        source.add_argument("path", metavar="PATH", help=what)
+        add_size(source, "scale images to it")
+        source.add_argument("--mode", choices=["L", "RGB", "RGBA"], help="convert images to it")
+        source.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read")
+        add_as(source, "files")
+        add_seed(source)
+
+    source = add_source("synthetic", "noise over a pattern of its class, of any size")
+    source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many")
+    source.add_argument(
+        "--shape", type=positive, nargs=3, required=True, metavar=("C", "H", "W"), help="of each"
+    )
+    dtypes = ["uint8", "float16", "float32", "float64"]
+    source.add_argument("--dtype", choices=dtypes, default="uint8", help="of the values (uint8)")
+    source.add_argument("--classes", type=positive, default=10, metavar="K", help="how many (10)")
+    add_seed(source)
+
+
+def add(tasks: "Parsers[Parser]", name: str, what: str) -> Parser:
+    task = tasks.add_parser(name, help=what, description=what)
+    task.add_argument("--data", default="data", metavar="DIR", help="folder of the dataset (data)")
+    return task
+
+
+def add_size(parser: Parser, what: str, required: bool = False) -> None:
+    parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), required=required, help=what)
+
+
+def positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,120 @@
+"""The exercise of chapter 07: what is asked of an answer."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from ..verdicts import Right, exercise, short
+
+
+@exercise(seconds=90)
+def portable(answer):
+    "the right sum under every start method of this machine, from a worker"
+    script = Path(answer).resolve()
+    source = script.read_text(encoding="utf-8")
+    if re.search(r"^raise NotImplementedError", source, re.MULTILINE):
+        raise NotImplementedError
+    if not re.search(r"num_workers\W+[1-9]", source):
+        return "expected a loader with a worker, I see no num_workers of 1 or more in your script"
+    content = bytes(range(3, 60))
+    runs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "numbers.bin").write_bytes(content)
+        try:
+            for method in start_methods():
+                command = [sys.executable, script, method, "numbers.bin"]
+                streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+                runs[method] = subprocess.Popen(
+                    command, cwd=folder, text=True, start_new_session=True, **streams
+                )
+            faults = {method: fault_of(run, 10 * sum(content)) for method, run in runs.items()}
+        finally:
+            for run in runs.values():
+                end(run)
+    if any(faults.values()):
+        told = {}
+        for method, fault in faults.items():
+            told.setdefault(fault or "right", []).append(method)
+        said = ". ".join(f"{' and '.join(methods)}: {fault}" for fault, methods in told.items())
+        hidden = [what for what, sign in STILL_THERE.items() if sign(source) and what not in said]
+        return f"{said}. Behind that error waits {' and '.join(hidden)}" if hidden else said
+    ends = [f"{method} printed it and ended with exit {run.returncode}" for method, run in runs.items()]
+    return Right(f"Expected {10 * sum(content)}: {', '.join(ends)}")
+
+
+def start_methods() -> list[str]:
+    "Those that this system has and advises: macOS has fork too, but its own libraries may not survive it"
+    methods = multiprocessing.get_all_start_methods()
+    return [method for method in methods if method != "fork" or sys.platform == "linux"]
+
+
+def fault_of(run: subprocess.Popen, expected: int, seconds: float = 60) -> str:
+    "What went wrong when a script was run, in a sentence, or nothing"
+    try:
+        said, complaints = run.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"no answer after {seconds:.0f} s, so a worker hangs"
+    number = said.strip().rpartition("\n")[2]
+    if run.returncode == 0 and number_in(number) == expected:
+        return ""
+    if run.returncode == 0:
+        fault = f"expected {expected}, it printed {short(number)}"
+        if expected == 10 * number_in(number):
+            fault += ", so scale is 1 in the worker, which imports the file afresh: give it to the dataset"
+        return fault
+    for sign, sentence in SIGNS.items():
+        if re.search(sign, complaints):
+            return sentence
+    told = re.findall(r"^\w[\w.]*(?:Error|Exception)\b.*", complaints, re.MULTILINE)
+    told = [error for error in told if not re.search("Caught|exited unexpectedly", error)]
+    return f"it ended in {short(told[-1] if told else complaints[-200:], 200)}"
+
+
+def end(run: subprocess.Popen):
+    "Ends a script and the workers that it may have left."
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    run.kill()
+    run.communicate()
+
+
+def number_in(text: str) -> int:
+    "The first integer in a text, as in tensor(3), or 0"
+    return int((re.findall(r"-?\d+", text) or [0])[0])
+
+
+# What a script that is not portable says in its errors, and what that means. The first that fits is told.
+SIGNS = {
+    r"bootstrapping phase": (
+        "a fresh worker imports your file, which starts a worker again: what starts them belongs under "
+        '`if __name__ == "__main__":`'
+    ),
+    r"(?i)pickle '_io\.": (
+        "an open file cannot be sent to a worker: keep its name in the dataset, and open it where the first "
+        "sample is read"
+    ),
+    r"<lambda>": (
+        "a function is sent by its name in a module, and a lambda has none: give collate_fn one that has"
+    ),
+    r"(?:local object|<locals>)": (
+        "what is defined inside a function is not found by a worker: define it at the top level of the file"
+    ),
+}
+
+# Python tells one error at a time, so a reader who begins with another fault would see no progress.
+STILL_THERE = {
+    "a lambda": lambda source: re.search(r"\blambda\b", code_of(source)),
+    "a start of workers without `if __name__ ==`": lambda source: "__main__" not in code_of(source),
+}
+
+
+def code_of(source: str) -> str:
+    "A script without what follows a #"
+    return re.sub("#.*", "", source)

@@ -1,0 +1,41 @@
+"""From a source of any kind to a dataset in the article's layout; and what packs it and checks it.
+
+partition, labels = write(folder("my_images", size=(64, 64)), "data")
+"""
+
+from typing import TYPE_CHECKING
+
+from ..rooms import lazily
+
+if TYPE_CHECKING:
+    from .checking import check
+    from .files import folder, table
+    from .layout import Source, Unreadable, write
+    from .packing import pack
+    from .sources import digits, photographs, pixels, sounds, split, synthetic
+
+__all__ = [
+    "Source",
+    "Unreadable",
+    "check",
+    "digits",
+    "folder",
+    "pack",
+    "photographs",
+    "pixels",
+    "sounds",
+    "split",
+    "synthetic",
+    "table",
+    "write",
+]
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "checking": ["check"],
+        "files": ["folder", "table"],
+        "layout": ["Source", "Unreadable", "write"],
+        "packing": ["pack"],
+        "sources": ["digits", "photographs", "pixels", "sounds", "split", "synthetic"],
+    },
+)

@@ -1,0 +1,162 @@
+"""Reads a whole dataset and says what is wrong with it."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from ..manifest import again, read_manifest
+from ..notation import (
+    LEADS_OUT,
+    DatasetError,
+    describe,
+    file_of,
+    find_faults,
+    is_class,
+    read_notation,
+    read_tensor,
+    reason,
+    sentence,
+    without_file,
+)
+from ..packed import Pack, same
+from ..rooms import MissingExtra
+from ..system import progress
+from .commit import suffix_of
+from .files import decode_whole, files_below, is_image
+from .layout import one_thread
+from .packing import digest, sizes_of
+
+
+def check(root: str | Path = "data") -> list[str]:
+    """What is wrong with the dataset in the folder `root`, one sentence a fault; empty if nothing is.
+
+    First the faults that show without reading a sample, then those of each sample, then those of the
+    folder: files that no ID names, too few names of classes. A sample whose file is gone is read from the
+    pack, if there is one; one that is still there must be what was packed. Image files are decoded to their
+    ends, and may be of any size.
+    """
+    root = Path(root)
+    try:
+        partition, labels = read_notation(root)
+    except DatasetError as error:
+        return [str(error)]
+    pack, faults = open_pack(root)
+    rows = pack.rows() if pack else {}
+    faults = [sentence(*fault) for fault in find_faults(partition, labels, root, None)] + faults
+    listed = [ID for IDs in partition.values() for ID in IDs if isinstance(ID, str)]
+    suffix = suffix_of(root, listed)
+    read = read_tensor if suffix else decode_whole
+    files = {ID: file_of(ID, root, suffix) for ID in listed if not LEADS_OUT.search(ID)}
+    absent = without_file(list(files), root, suffix)
+    if lost := [ID for ID in absent if ID not in rows]:
+        faults.append(sentence(f"without a file {root / '<ID>'}{suffix}", lost))
+    absent_there = set(lost)
+    if pack and (late := [ID for ID in files if ID not in rows and ID not in absent_there]):
+        faults.append(f"{sentence('not in the pack', late)}; {again(root)}")
+    if pack and suffix == "" and not absent and read_manifest(root).get("source") != sizes_of(files.values()):
+        faults.append(f"the image files are no longer those that were packed; {again(root)} --size …")
+    faults += faults_of_samples(files, set(absent), read, pack, rows)
+    spare = faults_of_folder(root, set(files.values()), is_image if suffix == "" else is_tensor)
+    return faults + spare + faults_of_classes(root, labels)
+
+
+def faults_of_samples(
+    files: dict[str, Path],
+    gone: set[str],
+    read: Callable[[Path], torch.Tensor],
+    pack: Pack | None,
+    rows: dict[str, int],
+) -> list[str]:
+    "What is wrong with the samples, each read from its file or, if that is `gone`, from the pack"
+    faults: list[str] = []
+    first: tuple[str, torch.Tensor] | None = None
+    longer = []
+    with one_thread():
+        for ID, file in progress(files.items(), "Reading", unit=" samples", leave=True):
+            packed = pack.gather(numpy.array([rows[ID]]))[0] if pack and ID in rows else None
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    X = packed if ID in gone else read(file)
+            except MissingExtra:
+                raise
+            except Exception as error:  # decoders raise all kinds
+                faults.append(f"sample {ID!r}: {file} cannot be read: {reason(error)}")
+                continue
+            if X is None or read is decode_whole:
+                continue  # is among the faults already, or an image in order
+            first = first or (ID, X)
+            if X.dim() and X.shape[1:] == first[1].shape[1:] and X.shape != first[1].shape:
+                longer.append(ID)
+            faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
+            if pack and packed is not None and not same(X, packed):
+                faults.append(
+                    f"sample {ID!r}: {file} is no longer what was packed; {again(pack.folder.parent)}"
+                )
+    if longer and first:
+        what = f"of another length than {first[0]!r}, which is for a collate_fn that pads (feedgpu.padded)"
+        faults.append(sentence(what, longer))
+    return faults
+
+
+def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
+    "The pack of the dataset, if it has a whole one, and what is wrong with it"
+    if not (root / "packed").exists():
+        return None, []
+    try:
+        pack = Pack(root)
+        pack.rows()
+    except DatasetError as error:
+        return None, [str(error)]
+    manifest = read_manifest(root)
+    if digest(pack.folder, manifest["files"]) != manifest.get("digest"):
+        return pack, [f"{pack.folder} has changed since it was written: {again(root)}"]
+    return pack, []
+
+
+def faults_of(X: torch.Tensor, first: tuple[str, torch.Tensor]) -> list[str]:
+    "What is wrong with one sample; `first`: the ID of the first one, and that one"
+    if X.layout is not torch.strided or X.is_quantized:
+        return ["it is a sparse or quantized tensor, which a batch cannot hold: save a dense one"]
+    faults = []
+    if (X.dtype, X.dim(), X.shape[1:]) != (first[1].dtype, first[1].dim(), first[1].shape[1:]):
+        faults.append(f"it is {describe(X)}, but {first[0]!r} is {describe(first[1])}: samples must be alike")
+    values = X.float() if X.is_floating_point() and X.itemsize == 1 else X  # isfinite knows no float8
+    if wrong := int((~values.isfinite()).sum()):
+        faults.append(f"{wrong:,} of its {X.numel():,} values are infinite or not a number")
+    if (stored := X.untyped_storage().nbytes()) > X.nbytes:
+        faults.append(f"its file holds {stored:,} bytes for a tensor of {X.nbytes:,}: save X.clone()")
+    return faults
+
+
+def faults_of_folder(root: Path, named: set[Path], is_sample: Callable[[Path], bool]) -> list[str]:
+    spare = [file for file in files_below(root) if is_sample(file) and file not in named]
+    if not spare:
+        return []
+    kind = "image files" if is_sample is is_image else ".pt files"
+    shown = ", ".join(str(file.relative_to(root)) for file in spare[:5]) + (", …" if len(spare) > 5 else "")
+    return [f"no ID names {len(spare):,} of the {kind}: {shown}"]
+
+
+def is_tensor(file: Path) -> bool:
+    return file.suffix == ".pt"
+
+
+def faults_of_classes(root: Path, labels: dict[str, Any]) -> list[str]:
+    file = root / "classes.json"
+    if not file.exists():
+        return []
+    try:
+        classes = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{file} cannot be read: {reason(error)}"]
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return [f"{file} is no list of names"]
+    needed = max((y for y in labels.values() if is_class(y)), default=-1) + 1
+    if len(classes) < needed:
+        return [f"{file} names {len(classes)} classes, but the labels need {needed}"]
+    return []

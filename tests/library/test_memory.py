@@ -1,0 +1,99 @@
+"""feedgpu/memory.py: batches are written to memory that nobody holds, and little is kept for them."""
+
+import threading
+
+import numpy
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from feedgpu import memory
+from feedgpu.memory import BatchMemory, Gathered
+
+KILO = 1024
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    "A memory that may keep 8 kilobytes"
+    monkeypatch.setattr(memory, "KEPT", 8 * KILO)
+    return BatchMemory()
+
+
+def held_at_once(memory, many, size):
+    "Takes many blocks of this many bytes, and lets go of all of them"
+    blocks = [memory.empty((size,), torch.uint8) for _ in range(many)]
+    del blocks
+    return [len(block) for block in memory.free]
+
+
+def test_as_many_blocks_are_kept_as_have_room(kept):
+    assert held_at_once(kept, 3, KILO) == [KILO] * 3
+    assert held_at_once(kept, 50, KILO) == [KILO] * 8
+    assert sum(map(len, kept.free)) <= memory.KEPT
+
+
+@pytest.mark.parametrize("kilos", [5, 8, 9, 1000])
+def test_of_blocks_that_have_no_room_one_is_kept(kept, kilos):
+    assert held_at_once(kept, 20, kilos * KILO) == [kilos * KILO]
+
+
+def test_of_blocks_without_bytes_no_more_are_kept_than_of_one_byte(kept):
+    assert len(held_at_once(kept, 10_000, 0)) == 8 * KILO
+
+
+def test_larger_batches_take_the_place_of_smaller_ones(kept):
+    held_at_once(kept, 8, KILO)
+    assert held_at_once(kept, 8, 4 * KILO) == [4 * KILO] * 2
+
+
+def test_smaller_blocks_are_kept_when_the_larger_ones_are_used_up(kept):
+    held_at_once(kept, 8, 4 * KILO)
+    assert held_at_once(kept, 1, KILO) == [4 * KILO]  # the last batch of an epoch, say: it took one
+    for _ in range(3):
+        seen = held_at_once(kept, 8, KILO)
+    assert seen == [KILO] * 8 and sum(map(len, kept.free)) <= memory.KEPT
+
+
+def test_a_block_is_used_again_when_the_last_view_of_it_is_gone(kept):
+    X = kept.empty((2, 3), torch.float32)
+    place, view = X.data_ptr(), X[1:].T
+    del X
+    assert not kept.free and kept.empty((2, 3), torch.float32).data_ptr() != place
+    kept.free.clear()
+    del view
+    assert kept.empty((3, 2), torch.int32).data_ptr() == place  # as many bytes, of another kind
+
+
+def test_threads_share_a_memory():
+    shared, errors = BatchMemory(), []
+
+    def work(number):
+        for _ in range(300):
+            X = shared.empty((50,), torch.int64).fill_(number)
+            if not (X == number).all():
+                errors.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and 1 <= len(shared.free) <= 16  # each holds one and takes the next
+
+
+def test_a_batch_passes_default_collate_as_it_is():
+    one = Gathered(torch.zeros(2, 3), torch.arange(2))
+    X, y = default_collate([one])
+    assert X is one.X and y is one.y
+    X, y = default_collate([one, Gathered(torch.ones(1, 3), torch.tensor([7]))])
+    assert X.shape == (3, 3) and y.tolist() == [0, 1, 7]
+    with pytest.raises(TypeError, match="__getitems__ = None"):
+        X, y = one
+
+
+def test_values_are_of_every_kind_that_numpy_knows(kept):
+    for dtype in (torch.uint8, torch.bool, torch.float16, torch.float64, torch.complex64):
+        X = kept.empty((3, 2), dtype)
+        assert X.dtype == dtype and X.shape == (3, 2) and X.numpy().flags.c_contiguous
+    assert isinstance(kept.empty((), torch.float32).numpy(), numpy.ndarray)
