@@ -10,8 +10,9 @@ help: ## show this list
 train: .venv/ready ## train the network of pytorch_script.py
 	.venv/bin/python pytorch_script.py
 
-test: .venv/ready ## run all tests and all notebooks
-	.venv/bin/pytest
+test: .venv/ready ## run all tests, two side by side, and then all notebooks, which measure
+	.venv/bin/pytest tests -n 2 --dist loadfile
+	.venv/bin/pytest notebooks
 
 test-browser: .venv/browser ## move the widgets of the chapters in a real browser (needs Chromium)
 	.venv/bin/pytest tests/browser

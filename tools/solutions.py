@@ -94,8 +94,9 @@ def needed(notebook):
         except SyntaxError:  # a magic, of which nothing is known, or a solution with a slip
             statements = []
         tagged = "raises-exception" in cell.metadata.get("tags", [])
-        module = cell.source.startswith("%%writefile")  # which another cell may import
-        if tagged or module or any(wanted & defined for defined, _ in statements):
+        # A module may be imported by another cell; and a chapter has to be opened.
+        always = tagged or cell.source.startswith("%%writefile") or "open_chapter()" in cell.source
+        if always or any(wanted & defined for defined, _ in statements):
             for defined, used in reversed(statements):
                 wanted = wanted - defined | used
             kept.insert(0, cell)

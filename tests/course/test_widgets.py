@@ -94,7 +94,11 @@ def test_any_dense_tensor_is_drawn(data, X):
     assert view.picture and "values" in view.text
 
 
-@pytest.mark.parametrize("X", [torch.empty(0, 3), torch.rand(2, 2) + 1j, torch.eye(3).to_sparse()], ids=str)
+@pytest.mark.parametrize(
+    "X",
+    [torch.empty(0, 3), torch.rand(2, 2) + 1j, torch.eye(3).to_sparse()],
+    ids=["empty", "complex", "sparse"],
+)
 def test_what_cannot_be_drawn_is_described(data, X):
     torch.save(X, "data/id-1.pt")
     view = explored("id-1")

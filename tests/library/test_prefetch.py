@@ -73,7 +73,7 @@ def equal(ones, others):
         {"batch_sampler": [[1, 2], [5], [2, 2, 2]]},
         {"batch_size": 7, "collate_fn": lambda samples: [torch.stack([X for X, _ in samples]).sum(0)]},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_batches_are_those_of_a_dataloader(how):
     loader = PrefetchLoader(Numbers(), **how)
@@ -122,7 +122,7 @@ def test_a_sampler_that_draws_from_torchs_own_generator_is_all_that_does():
         {"sampler": EpochSampler(100)},
         {"batch_sampler": [[1, 2], [3]]},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_the_random_numbers_of_the_model_are_left_alone(how):
     torch.manual_seed(1)
