@@ -18,7 +18,7 @@ import numpy.random  # noqa: F401  every worker seeds it: imported here once, no
 import torch
 
 from feedgpu import DatasetError, read_tensor
-from feedgpu.notation import file_of, reading, refuse_unlike
+from feedgpu.notation import Edition, file_of, reading, refuse_unlike
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -30,8 +30,8 @@ class Dataset(torch.utils.data.Dataset):
 
     `dataset[index]` is `(X, y)`: the tensor of the file `root/<ID>.pt`, on the CPU with the shape and dtype
     in which it was saved, and its label. Raises DatasetError, naming ID and file, for a file that is
-    missing, damaged or not a tensor, and for an ID without a label or leading out of the folder. A mistake
-    in a `load` of yours keeps its own error and its line.
+    missing, damaged or not a dense tensor, for an ID without a label or leading out of the folder, and when
+    another dataset has come into the folder. A mistake in a `load` of yours keeps its error and its line.
 
     Another file format is three lines, a subclass with its own `suffix` and `load`:
 
@@ -49,6 +49,7 @@ class Dataset(torch.utils.data.Dataset):
         self.labels = labels
         self.root = root
         self.transform = transform
+        self.edition = Edition(root)
 
     def __len__(self):
         "Denotes the total number of samples"
@@ -61,7 +62,7 @@ class Dataset(torch.utils.data.Dataset):
 
         # Load data and get label
         file = file_of(ID, self.root, self.suffix)
-        with reading(ID, file):
+        with reading(ID, file, self.edition):
             X = self.load(file)
         if ID not in self.labels:
             raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")

@@ -10,7 +10,6 @@ it with my_classes.py and change Net and the paragraphs "Datasets" and "Model". 
 """
 
 import argparse
-import itertools
 import os
 import signal
 import sys
@@ -32,6 +31,7 @@ from feedgpu import (
     load_notation,
     save_whole,
 )
+from feedgpu.outside import opened, wanting
 from feedgpu.rooms import MissingExtra
 from feedgpu.system import progress
 from my_classes import Dataset
@@ -92,7 +92,8 @@ def main(args):
     training_set = make_set(partition["train"], labels, args.data)
     validation_set = make_set(partition["validation"], labels, args.data)
     X, _ = training_set[0]
-    if X.dim() != 3 or min(X.shape[1:]) < 8 or not (X.dtype == torch.uint8 or X.is_floating_point()):
+    is_known = X.dtype == torch.uint8 or X.is_floating_point()
+    if X.dim() != 3 or len(X) < 1 or min(X.shape[1:]) < 8 or not is_known:
         found = f"sample {partition['train'][0]!r} is {X.dtype} of shape {tuple(X.shape)}"
         raise DatasetError(f"{found}: Net takes uint8 or floats of channels×height×width, 8×8 or larger")
     training_set.like = validation_set.like = partition["train"][0], X
@@ -105,6 +106,8 @@ def main(args):
     # Model
     torch.manual_seed(settings["seed"])
     sizes = [len(X), 1 + max(labels[ID] for IDs in partition.values() for ID in IDs)]  # channels, classes
+    if sizes[1] > 2**20:
+        raise DatasetError(f"the greatest label is {sizes[1] - 1:,}, and Net has an output for each class")
     model = Net(*sizes).to(args.device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())
@@ -112,8 +115,11 @@ def main(args):
     if start:
         if start["sizes"] != sizes:
             raise DatasetError(f"{args.checkpoint} is for {start['sizes']} channels and classes, not {sizes}")
-        model.load_state_dict(start["model"])
-        optimizer.load_state_dict(start["optimizer"])
+        try:
+            model.load_state_dict(start["model"])
+            optimizer.load_state_dict(start["optimizer"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            sys.exit(f"{args.checkpoint} is of another Net or optimizer than those of this script.")
         print(f"Resuming after epoch {len(history)}.")
 
     # Loop over epochs
@@ -182,23 +188,25 @@ def tally(loss, outputs, local_labels):
 def save(checkpoint, file):
     "Keeps the checkpoint of an earlier run under another name"
     try:
-        if len(checkpoint["history"]) == 1 and file.exists():
-            numbered = (file.with_stem(f"{file.stem}-{n}") for n in itertools.count(1))
-            aside = next(itertools.filterfalse(Path.exists, numbered))
-            os.replace(file, aside)
-            print(f"The checkpoint of an earlier run is now {aside}.")
-        save_whole(checkpoint, file)
-    except (OSError, RuntimeError) as error:  # the latter from torch.save when the disk is full
-        sys.exit(f"The checkpoint {file} could not be written: {error}")
+        aside = save_whole(checkpoint, file, keep=len(checkpoint["history"]) == 1)
+    except OSError as error:
+        sys.exit(f"The checkpoint {file} could not be written: {error.strerror or error}")
+    if aside:
+        print(f"The checkpoint of an earlier run is now {aside}.")
 
 
 def load_checkpoint(file):
     try:
-        start = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: start[name] for name in (*SETTINGS, "sizes", "model", "optimizer", "history")}
+        with opened(file) as stream:
+            start = torch.load(stream, map_location="cpu", weights_only=True)
+        start = {name: start[name] for name in (*SETTINGS, "sizes", "model", "optimizer", "history")}
+        sum(past["waiting"] + past["seconds"] + sum(past["validation"]) for past in start["history"])
+        return start
     except FileNotFoundError:
         sys.exit(f"There is nothing to resume: no file {file}.")
-    except Exception:  # torch.load raises many kinds, and all mean the same
+    except Exception as error:  # torch.load raises many kinds, and all mean the same
+        if what := wanting(error):
+            sys.exit(f"{file} could not be read for want of {what}.")
         sys.exit(f"{file} is damaged, or not a checkpoint of this script.")
 
 
@@ -234,6 +242,8 @@ def parse():
         parser.error(f"argument --device: no {args.device} here, or none that this build of torch can use")
     if not args.checkpoint.parent.is_dir() or args.checkpoint.is_dir():
         parser.error(f"argument --checkpoint: {args.checkpoint} is not a file in a folder that exists")
+    if args.checkpoint.is_symlink():
+        parser.error(f"argument --checkpoint: {args.checkpoint} is a link: name the file that it leads to")
     args.device = torch.device(next(filter(there.get, there)) if args.device == "auto" else args.device)
     return args
 
@@ -251,6 +261,7 @@ if __name__ == "__main__":
     except (DatasetError, MissingExtra) as error:
         sys.exit(str(error))
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
+        if "DataLoader worker (pid" not in str(error) and not wanting(error):
             raise
-        sys.exit("A worker was killed, most often for want of memory: try fewer workers or smaller batches.")
+        what = wanting(error) or "memory: try fewer workers or smaller batches, or a larger /dev/shm"
+        sys.exit(f"A worker was killed, most often for want of {what}.")

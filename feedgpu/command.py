@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     "Does what the command line asks for, and returns the exit code"
     args = parse(arguments)
-    from .notation import DatasetError, reason  # imports torch, for which --help need not wait
+    from .notation import DatasetError  # imports torch, for which --help need not wait
+    from .outside import reason, visible, wanting
 
     try:
         return {"prepare": prepare, "pack": pack, "check": check}[args.task](args)
@@ -37,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{error.filename} cannot be read: {reason(error)}", file=sys.stderr)
+        print(visible(f"{error.filename} cannot be read: {reason(error)}"), file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:  # torch's own want of memory is a RuntimeError
+        if not (what := wanting(error)):
+            raise
+        print(f"This could not be done for want of {what}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\nStopped by Ctrl-C: {args.data} is as it was, or new and whole.", file=sys.stderr)

@@ -1,20 +1,17 @@
 """Image files decoded, cropped and scaled: by simplejpeg where it can, else by Pillow, to the same pixels."""
 
-import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from io import BytesIO
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 from torch.nn.functional import interpolate
 
-from .notation import reason
+from .outside import reason
 from .rooms import missing
 
 try:
@@ -171,22 +168,6 @@ def mirrored(X: torch.Tensor) -> torch.Tensor:
     for piece, target in zip(torch.split(X, rows, 1), torch.split(Y, rows, 1), strict=True):
         target.copy_(piece.flip(-1))
     return Y
-
-
-def read_bytes(file: Path) -> bytes:
-    """Of a file, in as few calls as it takes: in each, a thread gives Python's lock away, and then waits for
-    it. A pipe, for which one would wait for ever, is refused, and so is a device."""
-    found = os.stat(file)
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise ValueError("it is a pipe or a device")
-    handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        data = os.read(handle, found.st_size + 1)
-        if len(data) == found.st_size:
-            return data
-        return b"".join([data, *iter(partial(os.read, handle, 1 << 24), b"")])
-    finally:
-        os.close(handle)
 
 
 def middle(height: int, width: int, size: tuple[float, float]) -> Box:

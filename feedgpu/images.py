@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
-from .decode import Box, Pixels, cropped, decoder_of, middle, mirrored, read_bytes
+from .decode import Box, Pixels, cropped, decoder_of, middle, mirrored
 from .memory import BatchMemory, Gathered
-from .notation import DatasetError, describe, file_of, reading
+from .notation import DatasetError, Edition, describe, file_of, reading
 from .order import draws, hashed_seed
-from .system import available_cpus
+from .outside import read_bytes
+from .system import available_cpus, ctrl_c_deferred
 
 
 class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
@@ -63,6 +64,7 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
         self.list_IDs, self.labels, self.root = list_IDs, labels, root
         self.size, self.seed = (size[0], size[1]), seed
         self.threads = available_cpus()
+        self.edition = Edition(root)
         self._memory = BatchMemory()
         self._pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
@@ -75,7 +77,7 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
         ID = self.list_IDs[index]
         file = file_of(ID, self.root, self.suffix)
         random = None if self.seed is None else draws(hashed_seed(self.seed, "crop"), ID, index)
-        with reading(ID, file):
+        with reading(ID, file, self.edition):
             X = self.load(file, random)
         if ID not in self.labels:
             raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
@@ -148,7 +150,8 @@ class Batch:
         self.errors: dict[int, Exception] = {}
         pool = dataset._executor() if dataset.threads > 1 and not get_worker_info() else None
         threads = min(dataset.threads, len(indices)) if pool else 0
-        self.running = [pool.submit(self.work, self.X.numpy()) for _ in range(threads)] if pool else []
+        with ctrl_c_deferred():
+            self.running = [pool.submit(self.work, self.X.numpy()) for _ in range(threads)] if pool else []
 
     def work(self, pixels: Pixels) -> None:
         "What each thread does"
@@ -202,7 +205,8 @@ class Foresight(Iterator[list[int]]):
         if getattr(self.dataset.__getitems__, "__func__", None) is not ImageDataset.__getitems__:
             return indices
         self.begun = [batch for batch in self.begun if not batch.over]
-        self.begun.append(Batch(self.dataset, list(indices)))
+        with ctrl_c_deferred():  # in `submit` it would leave the pool waiting for a lock
+            self.begun.append(Batch(self.dataset, list(indices)))
         return Foreseen(indices, self.begun[-1])
 
     def close(self) -> None:

@@ -9,17 +9,19 @@ A pack is the folder `packed` beside the samples. `feedgpu pack` writes it, of f
     manifest.json    version, number, dtype and shape of the samples, bytes of each file, digest of all
 """
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .notation import DatasetError, reason
+from .notation import DatasetError
+from .outside import read_json, reason
 
 VERSION = 1
 PACKED = ("samples.npy", "labels.npy", "IDs.npy")
 UNEQUAL = ("offsets.npy", "shapes.npy")
+DTYPES = re.compile(r"bool|u?int(8|16|32|64)|b?float16|float(32|64|8_\w+)|complex(32|64|128)")
 
 
 def read_manifest(root: str | Path) -> dict[str, Any]:
@@ -30,10 +32,10 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     folder = Path(root) / "packed"
     file = folder / "manifest.json"
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = read_json(file)
     except FileNotFoundError:
         raise DatasetError(f"there is no pack in {folder}: make one with {command(root)}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{file} cannot be read: {reason(error)}; {again(root)}") from error
     version = manifest.get("version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and is_count(version) and version > VERSION:
@@ -57,7 +59,9 @@ def is_manifest(manifest: dict[str, Any]) -> bool:
     shape, files = manifest.get("shape"), manifest.get("files")
     needed = PACKED if shape is not None else PACKED + UNEQUAL
     return (
-        isinstance(getattr(torch, str(manifest.get("dtype")), None), torch.dtype)
+        DTYPES.fullmatch(str(manifest.get("dtype"))) is not None
+        and isinstance(getattr(torch, manifest["dtype"], None), torch.dtype)
+        and isinstance(manifest.get("digest"), str)
         and is_count(manifest.get("samples"))
         and (shape is None or (isinstance(shape, list) and all(map(is_count, shape))))
         and isinstance(files, dict)

@@ -1,15 +1,17 @@
 """The notation of the article on disk: IDs, files, `partition` and `labels`, and what is wrong with them."""
 
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .outside import opened, read_json, reason, visible, wanting
 
 
 class DatasetError(Exception):
@@ -20,16 +22,29 @@ class DatasetError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition("DatasetError: ")[2].strip())
+        if message.startswith("Caught ") and (begins := [*RAISED.finditer(message)]):
+            message = message[begins[-1].end() :]
+        super().__init__(visible(message.strip()))
 
 
-LEADS_OUT = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")  # of the folder, on any system
+class Shortage(DatasetError):
+    "Memory, open files or the like were wanting: nothing is wrong with the dataset"
+
+
+RAISED = re.compile(r"^feedgpu\.[\w.]+: ", re.MULTILINE)  # how a traceback names one of our errors
+
+# Of the folder, on any system; or it is too long or too deep to be meant
+LEADS_OUT = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0|(?s:.{1000})|(?:[^/\\]*[/\\]){50}")
 
 
 def file_of(ID: str, root: str | Path = "data", suffix: str = ".pt") -> Path:
     """The file of a sample, `root/<ID>suffix`. Raises DatasetError for an ID that leads out of `root`."""
     if not isinstance(ID, str) or LEADS_OUT.search(ID):
-        raise DatasetError(f"{ID!r} is no ID: an ID is a string that names a file inside {root}, without ..")
+        shown = repr(ID) if len(str(ID)) < 100 else f"{str(ID)[:60]!r}…"
+        raise DatasetError(
+            f"{shown} is no ID: an ID is a string that names a file inside {root}, without .. and of at most "
+            "1,000 letters"
+        )
     return Path(root) / (ID + suffix)
 
 
@@ -38,7 +53,7 @@ def read_tensor(file: Path) -> torch.Tensor:
 
     Raises OSError if the file cannot be opened, ValueError in plain words if it holds anything else.
     """
-    with open(file, "rb") as stream:
+    with opened(file) as stream:
         if PICKLE.match(stream.read(2)):
             raise ValueError(NO_TENSOR)
         stream.seek(0)
@@ -47,6 +62,8 @@ def read_tensor(file: Path) -> torch.Tensor:
         except OSError:
             raise
         except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
+            if wanting(error):
+                raise
             if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
                 raise ValueError(
                     f"it asks to run {asked[1]}, which is refused: save a plain tensor"
@@ -54,6 +71,28 @@ def read_tensor(file: Path) -> torch.Tensor:
             raise ValueError(NO_TENSOR) from error
     if not isinstance(X, torch.Tensor):
         raise ValueError(f"it holds a {type(X).__name__}, not a tensor")
+    return dense(X)
+
+
+def dense(X: torch.Tensor) -> torch.Tensor:
+    """The tensor as a batch can hold it, with the same values: without a gradient, not conjugated.
+
+    Raises ValueError for what has no such form: sparse, quantized, nested, without values, or one that shows
+    more bytes than it holds.
+    """
+    kinds = {
+        "nested": X.is_nested,
+        "sparse": X.layout is not torch.strided,
+        "quantized": X.is_quantized,
+        "meta": X.is_meta,
+    }
+    if any(kinds.values()):
+        kind = next(name for name, is_it in kinds.items() if is_it)
+        raise ValueError(f"it holds a {kind} tensor, which a batch cannot: save a dense one")
+    X = X.detach().resolve_conj().resolve_neg().as_subclass(torch.Tensor)
+    shown = prod(X.shape) * X.itemsize  # X.nbytes may be more than it can count
+    if shown > (held := X.untyped_storage().nbytes()):
+        raise ValueError(f"it shows {shown:,} bytes, of which it holds {held:,}: save X.contiguous()")
     return X
 
 
@@ -61,19 +100,54 @@ PICKLE = re.compile(rb"\x80[^\x02]", re.DOTALL)  # how one begins that torch.sav
 NO_TENSOR = "it is empty, cut short or not written by torch.save"
 
 
+class Edition:
+    """Which dataset lies in a folder, as its partition.json tells: another one may come in its place.
+
+    `feedgpu prepare` moves partition.json away before it changes a sample. So what was read before the file
+    was seen to be the same belongs to the same dataset. Of a folder without it nothing is known.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.file = Path(root) / "partition.json"
+        self.found = self.look()
+
+    def look(self) -> tuple[int, ...] | None:
+        try:
+            now = os.stat(self.file)
+        except (OSError, ValueError):
+            return None
+        return now.st_ino, now.st_size, now.st_mtime_ns
+
+    def refuse_another(self) -> None:
+        "Raises DatasetError if the dataset is no longer the one that was there first"
+        if self.found is not None and self.look() != self.found:
+            raise DatasetError(
+                f"{self.file} has changed while its dataset was in use: begin again, with the partition and "
+                "labels that are there now"
+            )
+
+
 @contextmanager
-def reading(ID: str, file: Path) -> Iterator[None]:
+def reading(ID: str, file: Path, edition: Edition | None = None) -> Iterator[None]:
     """Turns an error that tells of a damaged or missing file into a DatasetError that names ID and file.
 
-    A mistake in the code that reads keeps its type and its traceback; a note says which sample was read.
+    A mistake in the code that reads keeps its type and its traceback; a note says which sample was read. Want
+    of memory, or of open files, becomes a Shortage. `edition`: of the dataset that the sample must belong to.
     """
     try:
         yield
     except Exception as error:
+        if edition:
+            edition.refuse_another()
+        if what := wanting(error):
+            raise Shortage(f"sample {ID!r}: {file} could not be read for want of {what}") from error
         if tells_of_a_file(error):
             raise DatasetError(f"sample {ID!r}: {file} cannot be read: {reason(error)}") from error
         error.add_note(f"while sample {ID!r} was read from {file}")
         raise
+    else:
+        if edition:
+            edition.refuse_another()
 
 
 def tells_of_a_file(error: Exception) -> bool:
@@ -126,16 +200,20 @@ def load_notation(root: str | Path = "data", suffix: str | None = ".pt") -> tupl
 def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any]]:
     "`load_notation` without the check of what the two files say"
     root = Path(root)
-    if not (root / "partition.json").exists():
-        raise DatasetError(f"there is no dataset in {root}: it has no partition.json")
+    edition = Edition(root)
+    if not os.path.exists(root / "partition.json"):
+        begun = (root / ".incoming" / "partition.json").exists()
+        again = ", for one was being written when its process ended: run feedgpu prepare once more"
+        raise DatasetError(f"there is no dataset in {root}: it has no partition.json{again * begun}")
     found = []
     for file in (root / "partition.json", root / "labels.json"):
         try:
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, RecursionError) as error:
+            found.append(read_json(file))
+        except (OSError, ValueError) as error:
             raise DatasetError(f"{file} cannot be read: {reason(error)}") from error
         if not isinstance(found[-1], dict):
             raise DatasetError(f"{file} holds a {type(found[-1]).__name__}, where a JSON object is needed")
+    edition.refuse_another()  # the two belong together
     partition, labels = found
     for name in {"train", "validation", *partition}:
         if not isinstance(partition.get(name), list):
@@ -158,7 +236,7 @@ def find_faults(
         "of another type than a string": [
             ID for IDs in partition.values() for ID in IDs if not isinstance(ID, str)
         ],
-        "absolute or leading out of the folder": [ID for ID in homes if LEADS_OUT.search(ID)],
+        "absolute, leading out of the folder or too long": [ID for ID in homes if LEADS_OUT.search(ID)],
         "more than once in one partition": [ID for count in counts for ID in count if count[ID] > 1],
         "in more than one partition": [ID for ID in homes if homes[ID] > 1],
         "without a label": [ID for ID in inside if ID not in labels],
@@ -206,11 +284,3 @@ def is_class(label: object) -> bool:
 def describe(X: torch.Tensor) -> str:
     "Its dtype and shape in words: 'uint8 of shape 3×224×224'"
     return f"{str(X.dtype).removeprefix('torch.')} of shape {'×'.join(map(str, X.shape)) or '()'}"
-
-
-def reason(error: Exception) -> str:
-    "Why something could not be read, in a few words"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    text = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    return text if type(error) is ValueError else f"{text or 'no reason given'} ({type(error).__name__})"

@@ -13,7 +13,8 @@ import torch
 
 from .manifest import again, read_manifest, stored_as
 from .memory import BatchMemory, Gathered
-from .notation import DatasetError, file_of, read_tensor, reading, reason, sentence
+from .notation import DatasetError, Shortage, file_of, read_tensor, reading, refuse_unlike, sentence
+from .outside import handle_of, read_array, reason, wanting
 
 try:
     from resource import RUSAGE_THREAD, getrusage
@@ -21,6 +22,7 @@ except ImportError:  # only Linux tells a thread what it had read
     getrusage = None  # type: ignore[assignment]
 
 Array = numpy.ndarray[Any, Any]
+TRIES = 5  # to open a pack that is being replaced
 
 
 class PackedDataset(torch.utils.data.Dataset[tuple[Any, Any]]):
@@ -35,6 +37,8 @@ class PackedDataset(torch.utils.data.Dataset[tuple[Any, Any]]):
     has no sample for an ID, or if a sample's .pt file (three are looked at) is no longer what was packed.
     """
 
+    like: tuple[str, torch.Tensor] | None = None  # (ID, tensor) that all samples must resemble, if not None
+
     def __init__(
         self,
         list_IDs: Sequence[str],
@@ -47,7 +51,8 @@ class PackedDataset(torch.utils.data.Dataset[tuple[Any, Any]]):
         self.transform = transform
         pack = Pack(root)
         self._pack: Pack | None = pack
-        rows = pack.rows()
+        self.digest = pack.digest  # of what every process that opens the pack again must find
+        rows, pack.rows = pack.rows, {}  # millions of IDs would go to every worker
         if unknown := [ID for ID in list_IDs if ID not in rows]:
             raise DatasetError(f"{pack.folder}: {sentence('not in the pack', unknown)}; {again(root)}")
         if bare := [ID for ID in list_IDs if ID not in labels]:
@@ -80,13 +85,16 @@ class PackedDataset(torch.utils.data.Dataset[tuple[Any, Any]]):
             y = y.astype(numpy.int64) if y.dtype.kind in "iu" else y
             return [Gathered(X, torch.from_numpy(y))]
         change = self.transform or (lambda x: x)
-        return [(change(x), label) for x, label in zip(X, y.tolist(), strict=True)]
+        samples = [(change(x), label) for x, label in zip(X, y.tolist(), strict=True)]
+        if self.like:
+            refuse_unlike(samples, [f"row {row}" for row in self.rows[places].tolist()], self.like)
+        return samples
 
     @property
     def pack(self) -> "Pack":
         "Opened by each process for itself, when it is first needed"
         if self._pack is None:
-            self._pack = Pack(self.root)
+            self._pack = Pack(self.root, self.digest)
         return self._pack
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,9 +128,28 @@ class Pack:
     for all its rows beforehand, and then the disk reads them at once.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, digest: str | None = None) -> None:
+        """`digest`: of the pack that it must be. Raises DatasetError if it is another one, or is replaced
+        again and again while it is opened."""
         self.folder = Path(root) / "packed"
-        manifest = read_manifest(root)
+        for _ in range(TRIES):
+            before = read_manifest(root)
+            if digest not in (None, before["digest"]):
+                raise DatasetError(
+                    f"{self.folder} was packed anew while this dataset was in use: make the dataset again"
+                )
+            try:
+                self._open(root, before, with_IDs=digest is None)
+            except DatasetError:
+                if read_manifest(root) == before:
+                    raise
+            else:
+                if read_manifest(root) == before:  # else its files may be of two packs
+                    return
+        raise DatasetError(f"{self.folder} is being replaced: try again when feedgpu pack has ended")
+
+    def _open(self, root: str | Path, manifest: dict[str, Any], with_IDs: bool) -> None:
+        self.digest: str = manifest["digest"]
         self.dtype, self.samples = getattr(torch, manifest["dtype"]), manifest["samples"]
         self.stored = stored_as(self.dtype)
         mapped = self._load("samples.npy", mmap_mode="r")
@@ -133,17 +160,20 @@ class Pack:
             self.offsets, self.shapes = self._load("offsets.npy"), self._load("shapes.npy")
         if not self._fits(manifest["shape"]):
             raise DatasetError(f"{self.folder} is not what its manifest says: {again(root)}")
+        self.rows = self._rows() if with_IDs else {}
         with suppress(AttributeError, OSError):  # a system that takes no advice
             mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not what lies behind it
-        self.file = os.open(self.folder / "samples.npy", os.O_RDONLY)
+        self.file = handle_of(self.folder / "samples.npy")
         weakref.finalize(self, os.close, self.file)
         self.waited = True
         self.memory = BatchMemory()
 
     def _load(self, name: str, **how: Any) -> Any:
         try:
-            return numpy.load(self.folder / name, **how)
-        except (OSError, ValueError, EOFError) as error:
+            return read_array(self.folder / name, **how)
+        except Exception as error:  # NumPy evaluates a header, in which anything may stand
+            if what := wanting(error):
+                raise Shortage(f"{self.folder / name} could not be read for want of {what}") from error
             raise DatasetError(f"{self.folder / name} cannot be read: {reason(error)}") from error
 
     def _fits(self, shape: list[int] | None) -> bool:
@@ -156,16 +186,18 @@ class Pack:
         assert offsets is not None and shapes is not None
         if offsets.shape != (self.samples + 1,) or shapes.ndim != 2 or len(shapes) != self.samples:
             return False
+        if offsets.dtype != numpy.int64 or shapes.dtype != numpy.int64:
+            return False
         whole = offsets[0] == 0 and self.values.shape == (offsets[-1],)
         sizes = numpy.diff(offsets)
         return bool(whole and (shapes >= 0).all() and numpy.array_equal(shapes.prod(axis=1), sizes))
 
-    def rows(self) -> dict[str, int]:
+    def _rows(self) -> dict[str, int]:
         "The row of each ID"
         IDs = self._load("IDs.npy")
         if IDs.shape != (self.samples,) or IDs.dtype.kind != "S":
             raise DatasetError(f"{self.folder / 'IDs.npy'} does not list {self.samples:,} IDs")
-        return {ID.decode(): row for row, ID in enumerate(IDs.tolist())}
+        return {ID.decode("utf-8", "surrogateescape"): row for row, ID in enumerate(IDs.tolist())}
 
     def gather(self, rows: Array, shared: bool = False) -> torch.Tensor | list[torch.Tensor]:
         """Copies of the samples in these rows: one tensor, or a list if their shapes are unequal.

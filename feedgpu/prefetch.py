@@ -4,16 +4,18 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import islice
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader
 
-Asked = SimpleQueue[list[list[Any]] | None]  # lists of indices, one a batch
+from .system import ctrl_c_deferred
+
+Asked = SimpleQueue[list[Any] | None]  # lists of indices, one a batch
 Made = SimpleQueue[list[tuple[Any, torch.cuda.Event | None]]]
 PIECE = 1 << 20  # bytes that are handed over at once, if a batch is smaller: handing over has its price
 AHEAD = 2  # pieces that the thread is asked for before the first is there
@@ -129,7 +131,7 @@ class PrefetchLoader:
         return self.__dict__ | {"_stream": None}
 
     def __iter__(self) -> Iterator[Any]:
-        indices: Iterator[list[Any]] = iter(self._loader.batch_sampler)  # type: ignore[arg-type]
+        indices: Iterator[Any] = iter(self._loader.batch_sampler)  # type: ignore[arg-type]
         foreseen: AbstractContextManager[Any] = nullcontext()
         if foresee := getattr(type(self._loader.dataset), "foresee", None):
             indices = foresee(self._loader.dataset, indices)
@@ -140,6 +142,7 @@ class PrefetchLoader:
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # one for good: memory is kept by stream
             self._device = self._stream.device
         running: deque[torch.cuda.Event] = deque()  # the ends of steps, on a CUDA device
+        indices = until_error(indices)
         with self._thread() as (asked, made), foreseen:  # first ends what the thread may wait for
             pending, many = 0, 0  # pieces that were asked for; batches in a piece, once one is known
             while True:
@@ -169,36 +172,40 @@ class PrefetchLoader:
         """
         asked: Asked = SimpleQueue()
         made: Made = SimpleQueue()
-        thread = threading.Thread(target=self._make, args=(asked, made), name="PrefetchLoader", daemon=True)
+        ended = threading.Event()
+        thread = threading.Thread(target=self._make, args=(asked, made, ended), daemon=True)
+        thread.name = "PrefetchLoader"
         waits = threading.current_thread(), threading.main_thread()  # others may be what it waits for
 
         def stop() -> None:
-            with suppress(Empty):
-                while True:
-                    asked.get_nowait()
+            ended.set()
             asked.put(None)
             if thread.ident and threading.current_thread() in waits:
                 thread.join()
 
-        atexit.register(stop)  # of an iterator that is still alive then
-        thread.start()
         try:
+            with ctrl_c_deferred():  # a thread that is torn while it starts would stay for good
+                atexit.register(stop)  # of an iterator that is still alive then
+                thread.start()
             yield asked, made
         finally:
-            stop()
-            if not thread.is_alive():
-                atexit.unregister(stop)
+            with ctrl_c_deferred():
+                stop()
+                if not thread.is_alive():
+                    atexit.unregister(stop)
 
-    def _make(self, asked: Asked, made: Made) -> None:
-        "What the thread does, until it is asked for None"
+    def _make(self, asked: Asked, made: Made, ended: threading.Event) -> None:
+        "What the thread does, until it is asked for None; once it is to end, it makes no further batch"
         if self._stream is not None:
             torch.cuda.set_device(self._device)  # a new thread begins on device 0
         while (piece := asked.get()) is not None:
-            made.put([self._batch(indices) for indices in piece])
+            made.put([self._batch(indices) for indices in piece if not ended.is_set()])
 
-    def _batch(self, indices: list[Any]) -> tuple[Any, torch.cuda.Event | None]:
+    def _batch(self, indices: Any) -> tuple[Any, torch.cuda.Event | None]:
         "The batch, or the error in its place; and the event of its having been copied to the device"
         dataset: Any = self._loader.dataset
+        if isinstance(indices, Exception):
+            return indices, None
         try:
             if getattr(dataset, "__getitems__", None):
                 samples = dataset.__getitems__(indices)
@@ -232,6 +239,14 @@ class PrefetchLoader:
         running.append(torch.cuda.current_stream(self._device).record_event())
         if len(running) > BEHIND:
             running.popleft().synchronize()
+
+
+def until_error(indices: Iterator[Any]) -> Iterator[Any]:
+    "The lists of indices and, if the sampler ends in an error, that: the batches before it are good"
+    try:
+        yield from indices
+    except Exception as error:
+        yield error
 
 
 def refuse_for_workers(name: str, value: object) -> None:

@@ -1,12 +1,18 @@
 """What a process needs of its system: CPUs, files written whole, a Ctrl-C that waits, a progress bar."""
 
+import errno
+import glob
+import itertools
 import os
+import secrets
+import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 
@@ -15,32 +21,87 @@ T = TypeVar("T")
 
 @contextmanager
 def ctrl_c_deferred() -> Iterator[None]:
-    """A Ctrl-C in this block takes effect at its end. Processes forked in it never hear one: whoever started
-    them ends them."""
-    if threading.current_thread() is not threading.main_thread():
+    """A Ctrl-C in this block takes effect at its end: then it raises KeyboardInterrupt, or calls the handler
+    that the program has. Where it is ignored it stays ignored. Processes forked in the block never hear one:
+    whoever started them ends them."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield  # it never strikes here
         return
-    struck: list[bool] = []
-    handler = signal.signal(signal.SIGINT, lambda *_: struck.append(True))
+    struck: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *how: struck.append(how))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-    if struck:
-        raise KeyboardInterrupt
+        if struck:
+            handler(*struck[0])
 
 
-def save_whole(content: object, file: Path) -> None:
-    """torch.save, whole or not at all: whoever is killed while writing leaves the file that was there."""
-    unfinished = file.with_name(file.name + ".unfinished")
+def save_whole(content: object, file: Path, keep: bool = False) -> Path | None:
+    """torch.save, whole or not at all: whoever is killed while writing leaves the file that was there.
+
+    `keep`: a file that was there stays, as `<name>-1.pt`, or with the next number that is free; that name is
+    returned. A Ctrl-C takes effect when all is done. Raises OSError, and leaves everything as it was, where
+    the disk is full or refuses, and where `file` is a link.
+    """
+    aside = None
+    if file.is_symlink():
+        raise OSError(errno.ELOOP, f"it is a link to {os.path.realpath(file)}: name that file", str(file))
+    for left in file.parent.glob(f"{glob.escape(file.name)}.*.unfinished"):  # by a process that was killed
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > DAY:
+                left.unlink()
+    # A new name, which nobody can have made a link of, and which no other process writes to
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished")
+    with ctrl_c_deferred():
+        try:
+            with open(unfinished, "xb") as stream:
+                told = Told(stream)
+                try:
+                    torch.save(content, told)  # type: ignore[arg-type]
+                except RuntimeError:
+                    if told.error:
+                        raise told.error from None
+                    raise
+                stream.flush()
+                os.fsync(stream.fileno())
+            if keep and file.exists():
+                aside = second_name(file)
+            os.replace(unfinished, file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return aside
+
+
+DAY = 86_400  # seconds
+
+
+class Told:
+    "A stream that keeps the OSError of a write; torch.save raises another error in its place"
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+        self.flush = stream.flush
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def second_name(file: Path) -> Path:
+    "Gives the file another name, numbered, beside its own; or, where the system knows none, a copy"
+    numbered = (file.with_stem(f"{file.stem}-{n}") for n in itertools.count(1))
+    other = next(itertools.filterfalse(os.path.lexists, numbered))
     try:
-        with open(unfinished, "wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        os.link(file, other)
+    except OSError:
+        shutil.copyfile(file, other)
+    return other
 
 
 def available_cpus() -> int:

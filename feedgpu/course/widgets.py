@@ -17,7 +17,6 @@ to move between cells. ToggleButtons are reached by the tab key and pressed by E
 
 import base64
 import io
-import json
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -30,7 +29,8 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from ..notation import DatasetError, describe, file_of, is_class, load_notation, read_tensor, reading, reason
+from ..notation import DatasetError, describe, file_of, is_class, load_notation, read_tensor, reading
+from ..outside import read_json, reason
 from .pictures.style import OTHERS, STYLE
 
 LABELS, CONTROL = "8em", "34em"  # the widths of a control's description, and of all of it
@@ -219,7 +219,7 @@ def class_name(y, root="data") -> str | None:
     if not file.exists():
         return None
     try:
-        classes = json.loads(file.read_text(encoding="utf-8"))
+        classes = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{file} cannot be read: {reason(error)}") from error
     return str(classes[y]) if isinstance(classes, list) and is_class(y) and y < len(classes) else None

@@ -1,7 +1,7 @@
 """Reads a whole dataset and says what is wrong with it."""
 
-import json
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ from ..manifest import again, read_manifest
 from ..notation import (
     LEADS_OUT,
     DatasetError,
+    Shortage,
     describe,
     file_of,
     find_faults,
     is_class,
     read_notation,
     read_tensor,
-    reason,
     sentence,
     without_file,
 )
+from ..outside import opened, read_json, reason, wanting
 from ..packed import Pack, same
 from ..rooms import MissingExtra
 from ..system import progress
@@ -46,7 +47,7 @@ def check(root: str | Path = "data") -> list[str]:
     except DatasetError as error:
         return [str(error)]
     pack, faults = open_pack(root)
-    rows = pack.rows() if pack else {}
+    rows = pack.rows if pack else {}
     faults = [sentence(*fault) for fault in find_faults(partition, labels, root, None)] + faults
     listed = [ID for IDs in partition.values() for ID in IDs if isinstance(ID, str)]
     suffix = suffix_of(root, listed)
@@ -85,8 +86,12 @@ def faults_of_samples(
             except MissingExtra:
                 raise
             except Exception as error:  # decoders raise all kinds
+                if what := wanting(error):
+                    raise Shortage(f"sample {ID!r}: {file} could not be read for want of {what}") from error
                 faults.append(f"sample {ID!r}: {file} cannot be read: {reason(error)}")
                 continue
+            if ID not in gone and file.suffix == ".pt" and (damage := damage_in(file)):
+                faults.append(f"sample {ID!r}: {file} is damaged: {damage}")
             if X is None or read is decode_whole:
                 continue  # is among the faults already, or an image in order
             first = first or (ID, X)
@@ -103,13 +108,25 @@ def faults_of_samples(
     return faults
 
 
+def damage_in(file: Path) -> str | None:
+    "What the checksums in a .pt file, which is a zip archive, say against it; torch.load does not look"
+    try:
+        with opened(file) as stream, zipfile.ZipFile(stream) as archive:
+            if wrong := archive.testzip():
+                return f"{wrong} in it is not what was saved (CRC)"
+    except zipfile.BadZipFile:
+        return None  # of torch before 1.6: without checksums
+    except Exception as error:
+        return reason(error)
+    return None
+
+
 def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
     "The pack of the dataset, if it has a whole one, and what is wrong with it"
     if not (root / "packed").exists():
         return None, []
     try:
         pack = Pack(root)
-        pack.rows()
     except DatasetError as error:
         return None, [str(error)]
     manifest = read_manifest(root)
@@ -120,8 +137,6 @@ def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
 
 def faults_of(X: torch.Tensor, first: tuple[str, torch.Tensor]) -> list[str]:
     "What is wrong with one sample; `first`: the ID of the first one, and that one"
-    if X.layout is not torch.strided or X.is_quantized:
-        return ["it is a sparse or quantized tensor, which a batch cannot hold: save a dense one"]
     faults = []
     if (X.dtype, X.dim(), X.shape[1:]) != (first[1].dtype, first[1].dim(), first[1].shape[1:]):
         faults.append(f"it is {describe(X)}, but {first[0]!r} is {describe(first[1])}: samples must be alike")
@@ -151,8 +166,8 @@ def faults_of_classes(root: Path, labels: dict[str, Any]) -> list[str]:
     if not file.exists():
         return []
     try:
-        classes = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        classes = read_json(file)
+    except (OSError, ValueError) as error:
         return [f"{file} cannot be read: {reason(error)}"]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return [f"{file} is no list of names"]

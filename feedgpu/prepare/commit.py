@@ -14,7 +14,6 @@ The samples of the one may be tensors, `<ID>.pt`, and those of the other files t
 `<ID>`: .incoming/suffixes.json says which.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -22,22 +21,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..notation import LEADS_OUT, DatasetError, file_of, without_file
+from ..outside import read_json
 
 try:
     import fcntl
 except ImportError:  # Windows: two writers at once are not noticed there
     fcntl = None  # type: ignore[assignment]
 
-INCOMING, SAMPLES = ".incoming", "samples"
+INCOMING, SAMPLES, PACKING = ".incoming", "samples", ".packing"
 
 
 def commit(root: Path) -> None:
     """Puts what lies ready in `.incoming/` in the place of the dataset in `root`, if there is one; or goes on
     with that where a process that was killed had stopped."""
     incoming = root / INCOMING
+    new, suffixes = listed_in(incoming / "partition.json"), suffixes_in(incoming)
+    refuse_links(root, new, suffixes["new"])
     if (root / "partition.json").exists():
         os.replace(root / "partition.json", incoming / "replaced.json")
-    new, suffixes = listed_in(incoming / "partition.json"), suffixes_in(incoming)
     if (incoming / "labels.json").exists():  # else everything before it has been done
         kept = {file_of(ID, root, suffixes["new"]) for ID in new}
         replaced = {file_of(ID, root, suffixes["old"]) for ID in listed_in(incoming / "replaced.json")}
@@ -53,10 +54,33 @@ def commit(root: Path) -> None:
     shutil.rmtree(incoming)
 
 
+def refuse_links(root: Path, IDs: list[str], suffix: str) -> None:
+    """Raises DatasetError where what is staged would be moved through a link, or is one: who gave us the
+    folder may have put it there."""
+    incoming = root / INCOMING
+    staged = [file_of(ID, incoming / SAMPLES, suffix) for ID in IDs]
+    staged += [incoming / name for name in ("labels.json", "classes.json", "partition.json", "replaced.json")]
+    folders = folders_of([*staged, *(file_of(ID, root, suffix) for ID in IDs)], root)
+    astray = [folder for folder in sorted(folders) if not lies_in(folder, root)]
+    if found := astray + [file for file in staged if file.is_symlink()]:
+        raise DatasetError(
+            f"{incoming} holds a dataset that was not moved into place, and {found[0]} leads elsewhere: "
+            f"delete {incoming}"
+        )
+
+
+def refuse_link(folder: Path) -> None:
+    "Raises DatasetError for a folder of feedgpu's own, in which it writes and deletes, that is a link"
+    if folder.is_symlink():
+        raise DatasetError(f"{folder} is a link, where feedgpu keeps what it is writing: delete the link")
+
+
 def recover(root: Path) -> None:
     """Takes away what a writer that ended before its commit has left, or ends the commit; a dataset that is
     there stays. `.incoming/partition.json` exists from the end of the writing to the end of the commit."""
     incoming = root / INCOMING
+    for folder in (incoming, incoming / SAMPLES, root / PACKING):
+        refuse_link(folder)
     if not (root / "partition.json").exists() and listed_in(incoming / "partition.json"):
         commit(root)
     elif incoming.exists():
@@ -66,8 +90,8 @@ def recover(root: Path) -> None:
 def listed_in(file: Path) -> list[str]:
     "The IDs in a partition.json that name a file inside the folder; none if it is missing or damaged"
     try:
-        partition = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        partition = read_json(file)
+    except (OSError, ValueError):
         return []
     lists = partition.values() if isinstance(partition, dict) else []
     IDs = [ID for IDs in lists if isinstance(IDs, list) for ID in IDs if isinstance(ID, str)]
@@ -77,10 +101,11 @@ def listed_in(file: Path) -> list[str]:
 def suffixes_in(incoming: Path) -> dict[str, str]:
     "Those of the samples' files, of the new dataset and of the old one"
     try:
-        found = json.loads((incoming / "suffixes.json").read_text(encoding="utf-8"))
+        found = read_json(incoming / "suffixes.json")
     except (OSError, ValueError):
         found = {}
-    return {which: "" if found.get(which) == "" else ".pt" for which in ("new", "old")}
+    known = found if isinstance(found, dict) else {}
+    return {which: "" if known.get(which) == "" else ".pt" for which in ("new", "old")}
 
 
 def suffix_of(root: str | Path, IDs: list[str]) -> str:
@@ -108,7 +133,10 @@ def delete(files: set[Path], root: Path) -> None:
 
 
 def drop_pack(root: Path) -> None:
-    "Deletes the pack of a dataset that is going; one that lies elsewhere, behind a link, only loses the link"
+    """Deletes the pack of a dataset that is going, and what an unfinished `pack` has left of one. A pack that
+    lies elsewhere, behind a link, only loses the link."""
+    if (root / PACKING).exists():  # it may hold the old pack, which the next `pack` would put back
+        shutil.rmtree(root / PACKING)
     packed = root / "packed"
     if not (packed / "manifest.json").is_file():
         return

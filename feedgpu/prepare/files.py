@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import os
 import shutil
 import warnings
@@ -9,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy.lib.format
 import torch
 
-from ..notation import LEADS_OUT, DatasetError, describe, read_tensor, reason
+from ..notation import LEADS_OUT, DatasetError, Shortage, describe, read_tensor
+from ..outside import opened, read_array, read_bytes, reason, wanting
 from ..rooms import MissingExtra
 from .layout import Source, Unreadable
 from .sources import pixels, split
@@ -82,16 +83,26 @@ def partition_folders(path: Path) -> dict[str, str]:
     return {"train": "train", "validation": found[1]}
 
 
-def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    "All files in a folder and below it, sorted; links are followed, hidden files and folders left out"
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below it, sorted; links are followed, hidden files and folders left out.
+
+    Raises DatasetError for a folder that is met twice: folders that link to each other would have no end.
+    """
+    yield from walk(folder, (), {})
+
+
+def walk(folder: Path, above: tuple[Path, ...], seen: dict[Path, Path]) -> Iterator[Path]:
     here = folder.resolve()
     if here in above:  # a link back to where we came from
         return
+    if here in seen:
+        raise DatasetError(f"{folder} and {seen[here]} are one folder: take one of the two away")
+    seen[here] = folder
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from files_below(entry, (*above, here))
+            yield from walk(entry, (*above, here), seen)
         else:
             yield entry
 
@@ -115,15 +126,15 @@ def table(
 ) -> Source:
     """The files listed in a CSV file in UTF-8 with columns id, path, label and, optionally, partition.
 
-    Paths start from the table's folder. Labels that are all whole numbers are used as they stand, others are
-    names: they are numbered in sorted order. The partition is train, validation or val; without that column
-    it is drawn from `seed`. `size`, `mode` and `kept_as`: see `folder`; a file that is kept is named as its
-    ID.
+    Paths start from the table's folder; how many lead out of it is printed. Labels that are all whole numbers
+    are used as they stand, others are names: they are numbered in sorted order. The partition is train,
+    validation or val; without that column it is drawn from `seed`. `size`, `mode` and
+    `kept_as`: see `folder`; a file that is kept is named as its ID.
 
     Raises DatasetError, naming the line, for a value that is missing or wrong.
     """
     path = Path(path)
-    files, names, drawn = {}, {}, {}
+    files, names, drawn, named = {}, {}, {}, []
     for line, row in rows(path):
         ID = row["id"]
         wrong = None
@@ -139,9 +150,14 @@ def table(
             wrong = f"{row['partition']!r} is no partition: say train or validation"
         if wrong:
             raise DatasetError(f"{path}, line {line}: {wrong}")
+        named.append(row["path"])
         files[ID], names[ID] = path.parent / row["path"], row["label"]
         if "partition" in row:
             drawn[ID] = "train" if row["partition"] == "train" else "validation"
+
+    if outside := [row for row in named if LEADS_OUT.search(row)]:
+        more = ", …" * (len(outside) > 1)
+        print(f"From outside the table's folder, {len(outside):,} files: {outside[0]!r}{more}")
 
     classes = None
     if all(name.isascii() and name.isdecimal() for name in names.values()):
@@ -160,7 +176,7 @@ def table(
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     "The line number and the named columns of each row of a table"
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
+        with io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="") as stream:
             lines = csv.DictReader(stream, strict=True)
             wanted, there = ["id", "path", "label"], lines.fieldnames or []
             if missing := [column for column in wanted if column not in there]:
@@ -177,7 +193,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DatasetError(f"{path}, line {lines.reader.line_num}: {error}") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not written in UTF-8: save it as CSV UTF-8") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {reason(error)}") from error
 
 
@@ -200,7 +216,7 @@ def reader(
         except MissingExtra:
             raise
         except Exception as error:  # the decoders raise all kinds
-            raise Unreadable(f"{file}: {reason(error)}") from error
+            raise unreadable(file, error) from error
         first = first or (file, describe(X))
         if describe(X) != first[1]:
             raise DatasetError(
@@ -210,6 +226,13 @@ def reader(
         return X
 
     return read
+
+
+def unreadable(file: Path, error: Exception) -> DatasetError:
+    "What to raise for a file that could not be read: is it the file's fault, or was something wanting?"
+    if what := wanting(error):
+        return Shortage(f"{file} could not be read for want of {what}")
+    return Unreadable(f"{file}: {reason(error)}")
 
 
 def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
@@ -223,11 +246,11 @@ def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
         except MissingExtra:
             raise
         except Exception as error:  # the decoders raise all kinds
-            raise Unreadable(f"{file}: {reason(error)}") from error
+            raise unreadable(file, error) from error
         try:
             os.link(file.resolve(), target)
         except OSError:  # on another disk, or not allowed
-            with open(file, "rb") as original, open(target, "xb") as copy:
+            with opened(file) as original, open(target, "xb") as copy:
                 shutil.copyfileobj(original, copy)
 
     return keep
@@ -235,7 +258,7 @@ def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
 
 def decode_whole(file: Path) -> torch.Tensor:
     "An image file as ImageDataset sees it, in full size: uint8, 3×H×W. Raises what the decoders raise."
-    from ..decode import decoder_of, read_bytes  # which need Pillow
+    from ..decode import decoder_of  # which needs Pillow
 
     _, _, decode = decoder_of(read_bytes(file))
     return torch.from_numpy(decode(1)).permute(2, 0, 1)
@@ -245,21 +268,17 @@ def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> tor
     "The tensor in a file; an image becomes uint8, C×H×W"
     suffix = file.suffix.lower()
     if suffix == ".npy":
-        with open(file, "rb") as stream:
-            array = numpy.lib.format.read_array(stream, allow_pickle=False)
+        array = read_array(file)
         # torch takes no other byte order than the machine's own
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     if suffix == ".pt":
-        X = read_tensor(file)
-        if X.layout is not torch.strided or X.is_quantized:
-            raise ValueError("it holds a sparse or quantized tensor: save a dense one")
-        return X
+        return read_tensor(file)
     return read_image(file, size, mode)
 
 
 def read_image(file: Path, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
     "An image as it is looked at: turned as its camera says, with colours in place of a palette's numbers"
-    from ..decode import Image, as_seen, open_image, read_bytes  # which need Pillow
+    from ..decode import Image, as_seen, open_image  # which need Pillow
 
     image = as_seen(open_image(read_bytes(file)))
     image = image.convert(mode or {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))

@@ -23,6 +23,7 @@ from ..notation import DatasetError, Partition, file_of, find_faults, sentence, 
 from ..system import ctrl_c_deferred, progress
 from .commit import (
     INCOMING,
+    PACKING,
     SAMPLES,
     commit,
     folders_of,
@@ -116,12 +117,16 @@ def refuse_unfit(source: Source, root: Path, force: bool) -> None:
         raise DatasetError(sentence("whose file would have the name of a list of the dataset", clash))
 
     folders = folders_of(files, root)
-    taken = {root / name for name in (INCOMING, ".packing")}
+    names = INCOMING, PACKING, "packed"
+    taken = {root / name for name in names}
     astray = {folder for folder in folders if taken & {folder, *folder.parents}}
     astray |= {folder for folder in folders if not lies_in(folder, root)}
     if outside := [ID for ID, file in zip(IDs, files, strict=True) if file.parent in astray]:
         raise DatasetError(
-            sentence(f"behind a link that leads out of {root}, or in {INCOMING} or .packing", outside)
+            sentence(
+                f"behind a link that leads out of {root}, or in {', '.join(names)}, where feedgpu writes",
+                outside,
+            )
         )
 
     absent = set(without_file(IDs, root, source.suffix))

@@ -19,11 +19,11 @@ import torch
 
 from ..manifest import PACKED, UNEQUAL, VERSION, read_manifest, stored_as
 from ..notation import DatasetError, describe, file_of, load_notation, read_notation, read_tensor, reading
+from ..outside import opened
 from ..system import ctrl_c_deferred, progress
-from .commit import sole_writer, suffix_of
+from .commit import PACKING, refuse_link, sole_writer, suffix_of
 from .layout import one_thread, write_json
 
-PACKING = ".packing"
 Array = numpy.ndarray[Any, Any]
 HEADER = 256  # bytes of that of samples.npy, written last, when the number of values is known
 
@@ -42,20 +42,12 @@ def pack(root: str | Path = "data", size: tuple[int, int] | None = None) -> dict
     the name of the pack, or if the disk is full or refuses.
     """
     root = Path(root)
-    suffix = suffix_of(root, [ID for IDs in read_notation(root)[0].values() for ID in IDs])
-    partition, labels = load_notation(root, suffix)
-    if suffix == "" and size is None:
-        raise DatasetError(
-            f"the samples of {root} are image files: say --size H W, and they are packed decoded"
-        )
-    if suffix != "" and size is not None:
-        raise DatasetError(f"the samples of {root} are tensors, packed as they are: leave --size out")
-    IDs = [ID for IDs in partition.values() for ID in IDs]
+    read_notation(root)  # where there is no dataset, no folder is made
     packed, packing = root / "packed", root / PACKING
-    if packed.exists() and not (packed / "manifest.json").is_file():
-        raise DatasetError(f"{packed} is where the pack goes, and is no pack: move it away")
     try:
-        with sole_writer(root):
+        with sole_writer(root):  # from here on the dataset is nobody's to replace
+            IDs, labels = what_to_pack(root, size)
+            refuse_link(packing)
             recover_pack(root)
             try:
                 (packing / "new").mkdir(parents=True)
@@ -74,6 +66,22 @@ def pack(root: str | Path = "data", size: tuple[int, int] | None = None) -> dict
             f"{error.filename or packed} cannot be written, {error.strerror or error}{advice}{untouched}"
         ) from error
     return read_manifest(root)
+
+
+def what_to_pack(root: Path, size: tuple[int, int] | None) -> tuple[list[str], dict[str, int]]:
+    "The IDs and labels of the dataset. Raises DatasetError if it cannot be packed so."
+    suffix = suffix_of(root, [ID for IDs in read_notation(root)[0].values() for ID in IDs])
+    partition, labels = load_notation(root, suffix)
+    if suffix == "" and size is None:
+        raise DatasetError(
+            f"the samples of {root} are image files: say --size H W, and they are packed decoded"
+        )
+    if suffix != "" and size is not None:
+        raise DatasetError(f"the samples of {root} are tensors, packed as they are: leave --size out")
+    packed = root / "packed"
+    if packed.exists() and not (packed / "manifest.json").is_file():
+        raise DatasetError(f"{packed} is where the pack goes, and is no pack: move it away")
+    return [ID for IDs in partition.values() for ID in IDs], labels
 
 
 def recover_pack(root: Path) -> None:
@@ -97,7 +105,7 @@ def write_pack(
     samples = (images[i][0].contiguous() if images else read_sample(ID, root) for i, ID in enumerate(IDs))
     dtype, shapes, offsets = write_samples(IDs, samples, folder / "samples.npy")
     numpy.save(folder / "labels.npy", numpy.array([labels[ID] for ID in IDs], numpy.int64))
-    numpy.save(folder / "IDs.npy", numpy.array([ID.encode() for ID in IDs]))
+    numpy.save(folder / "IDs.npy", numpy.array([ID.encode("utf-8", "surrogateescape") for ID in IDs]))
     names: tuple[str, ...] = PACKED
     shape = shapes[0].tolist()
     if (shapes != shapes[0]).any():
@@ -156,10 +164,7 @@ def refuse_other_kind(ID: str, X: torch.Tensor, first_ID: str, first: torch.Tens
 def read_sample(ID: str, root: Path) -> torch.Tensor:
     file = file_of(ID, root)
     with reading(ID, file):
-        X = read_tensor(file)
-        if X.layout is not torch.strided or X.is_quantized:
-            raise ValueError("it is a sparse or quantized tensor: save a dense one")
-    return X.detach().resolve_conj().resolve_neg().contiguous()
+        return read_tensor(file).contiguous()
 
 
 def header(dtype: torch.dtype, shape: tuple[int, ...]) -> bytes:
@@ -183,7 +188,7 @@ def digest(folder: Path, names: Iterable[str]) -> str:
     "blake2b of the files, one after the other, in hexadecimal"
     found = hashlib.blake2b(digest_size=16)
     for name in names:
-        with open(folder / name, "rb") as stream:
+        with opened(folder / name) as stream:
             while piece := stream.read(1 << 20):
                 found.update(piece)
     return found.hexdigest()

@@ -13,7 +13,18 @@ from syntax import ROOT
 PACKAGE = ROOT / "feedgpu"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A room leans on those that are named before it. The library's files are a room each, in this order.
-LIBRARY = ["rooms", "system", "notation", "meter", "order", "manifest", "memory", "unequal", "decode"]
+LIBRARY = [
+    "rooms",
+    "system",
+    "outside",
+    "notation",
+    "meter",
+    "order",
+    "manifest",
+    "memory",
+    "unequal",
+    "decode",
+]
 LIBRARY += ["packed", "prefetch", "images"]
 ROOMS = [*LIBRARY, "prepare", "measure", "command", "course"]
 # What a file imports of other people's packages besides torch and numpy; the extras bring it.

@@ -105,7 +105,7 @@ BAD_FILES = {
     "array": (lambda file: torch.save(numpy.zeros(2), file), "it asks to run numpy"),
     "code": (lambda file: torch.save(Evil(), file), "it asks to run posix.mkdir, which is refused"),
     "bare pickle": (write_evil, "which is refused"),
-    "folder": (lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
+    "folder": (lambda file: (file.unlink(), file.mkdir()), "it is a folder"),
 }
 
 

@@ -487,7 +487,7 @@ def test_missing_files_folders_and_labels_are_named(folder, decoder):
     root, IDs, labels = folder
     for IDs_, why in (
         (["gone.jpg"], "gone.jpg cannot be read: there is no such file"),
-        (["cat"], "cat cannot be read: Is a directory"),
+        (["cat"], "cat cannot be read: it is a folder"),
         (["../a.jpg"], "'../a.jpg' is no ID"),
     ):
         with pytest.raises(DatasetError, match=why):

@@ -1,6 +1,7 @@
 """feedgpu/notation.py: IDs and files, what is wrong with a dataset, and whose fault an error is."""
 
 import builtins
+import errno
 import json
 import os
 import pickle
@@ -16,7 +17,16 @@ import torch
 from PIL import Image
 
 from feedgpu import DatasetError, load_notation, read_tensor
-from feedgpu.notation import file_of, find_faults, reading, refuse_unlike, sentence
+from feedgpu.notation import (
+    Edition,
+    Shortage,
+    dense,
+    file_of,
+    find_faults,
+    reading,
+    refuse_unlike,
+    sentence,
+)
 
 # IDs and their files
 
@@ -58,7 +68,7 @@ def test_a_bare_pickle_of_any_protocol_is_refused_without_a_warning(tmp_path, pr
 def test_a_file_that_cannot_be_opened_is_an_OSError(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_tensor(tmp_path / "a.pt")
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="^it is a folder$"):
         read_tensor(tmp_path)
 
 
@@ -72,7 +82,7 @@ def read_and_raise(error):
 
 MISTAKES = [
     *(NameError("name 'numpi' is not defined"), TypeError("no"), AttributeError("no"), ImportError("no")),
-    *(ModuleNotFoundError("no"), KeyError("a"), IndexError("no"), RuntimeError("mine"), MemoryError()),
+    *(ModuleNotFoundError("no"), KeyError("a"), IndexError("no"), RuntimeError("mine")),
     *(AssertionError("no"), ZeroDivisionError("no"), NotImplementedError(), StopIteration()),
     SyntaxError("invalid syntax", ("load.py", 1, 1, "a b", 1, 2)),
 ]
@@ -91,6 +101,31 @@ def test_a_mistake_that_python_finds_itself():
     with pytest.raises(SyntaxError) as caught, reading("a", Path("a")):
         compile("a b", "load.py", "exec")
     assert caught.value.filename == "load.py"
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (MemoryError(), "memory: "),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            "memory: ",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory: "),
+        (OSError(errno.EMFILE, "Too many open files"), "open files: raise the limit (ulimit -n)"),
+        (
+            RuntimeError("unable to write to file </torch_12_34_0>: No space left on device"),
+            "shared memory: ",
+        ),
+    ],
+    ids=["MemoryError", "torch", "ENOMEM", "EMFILE", "shm"],
+)
+def test_what_is_wanting_is_not_blamed_on_the_file(error, what):
+    with pytest.raises(Shortage) as caught:
+        read_and_raise(error)
+    assert str(caught.value).startswith(
+        f"sample 'id-1': {Path('data/id-1.x')} could not be read for want of {what}"
+    )
 
 
 DAMAGE = [
@@ -222,7 +257,7 @@ def test_every_fault_of_a_dataset_is_found(dataset):
     assert dict(find_faults(partition, labels, root)) == {
         "partition 'test' is empty": [],
         "of another type than a string": [3, ["l"]],
-        "absolute or leading out of the folder": ["../x", "/y"],
+        "absolute, leading out of the folder or too long": ["../x", "/y"],
         "more than once in one partition": ["id-1"],
         "in more than one partition": ["id-13"],
         "without a label": ["id-6", "a/gone"],
@@ -249,3 +284,92 @@ def test_the_quick_check_lists_each_folder_once_and_opens_nothing(tmp_path, monk
     monkeypatch.setattr(os, "stat", None)
     assert find_faults({"train": IDs[1:], "validation": IDs[:1]}, dict.fromkeys(IDs, 0), tmp_path) == []
     assert len(listed) == 10
+
+
+# A sample is a dense tensor of its own
+
+
+KINDS = {
+    "a gradient": torch.rand(3, requires_grad=True),
+    "a parameter": torch.nn.Parameter(torch.rand(3)),
+    "conjugated": torch.rand(3, dtype=torch.complex64).conj(),
+    "negated": torch.rand(3, dtype=torch.complex64).conj().imag,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tensor_comes_as_a_batch_can_hold_it(tmp_path, kind):
+    torch.save(KINDS[kind], tmp_path / "a.pt")
+    X = read_tensor(tmp_path / "a.pt")
+    assert type(X) is torch.Tensor and not (X.requires_grad or X.is_conj() or X.is_neg())
+    assert torch.equal(X, KINDS[kind].detach().resolve_conj().resolve_neg())
+
+
+REFUSED = {
+    "sparse": torch.eye(3).to_sparse(),
+    "meta": torch.empty(3, device="meta"),
+    "quantized": torch.quantize_per_tensor(torch.rand(3), 0.1, 0, torch.qint8),
+    "nested": torch.nested.nested_tensor([torch.rand(2), torch.rand(3)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_has_no_such_form_is_refused_by_its_kind(kind):
+    with pytest.raises(
+        ValueError, match=f"^it holds a {kind} tensor, which a batch cannot: save a dense one$"
+    ):
+        dense(REFUSED[kind])
+
+
+@pytest.mark.parametrize("size", [(40_000_000_000,), (2**31, 2**31)])
+def test_a_tensor_that_shows_more_than_its_file_holds_is_refused(tmp_path, size):
+    torch.save(torch.zeros(1).expand(size), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="bytes, of which it holds 4: save X.contiguous"):
+        read_tensor(tmp_path / "a.pt")
+
+
+# One dataset for as long as somebody reads it
+
+
+def test_another_dataset_in_the_folder_is_noticed(dataset, tmp_path):
+    root, partition, labels = dataset()
+    edition = Edition(root)
+    with reading("id-1", root / "id-1.pt", edition):
+        pass
+    (root / "partition.json").write_text((root / "partition.json").read_text() + " ")
+    for error in (None, FileNotFoundError(2, "gone")):
+        with pytest.raises(DatasetError, match="partition.json has changed while its dataset was in use"):
+            with reading("id-1", root / "id-1.pt", edition):
+                if error:
+                    raise error
+
+
+def test_of_a_folder_without_a_list_nothing_is_known(tmp_path):
+    edition = Edition(tmp_path)
+    (tmp_path / "partition.json").write_text("{}")
+    edition.refuse_another()
+
+
+# Messages
+
+
+def test_what_a_worker_raised_is_told_by_its_sentence_alone():
+    told = (
+        "Caught DatasetError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        "  File 'x'\nfeedgpu.notation.DatasetError: sample 'a DatasetError: b' is torn"
+    )
+    assert str(DatasetError(told)) == "sample 'a DatasetError: b' is torn"
+    assert str(DatasetError("sample 'a DatasetError: b' is torn")) == "sample 'a DatasetError: b' is torn"
+
+
+def test_a_name_cannot_colour_a_terminal():
+    assert str(DatasetError("folder\x1b[31m/\udcff is torn\nand so on")) == (
+        "folder\\x1b[31m/\\udcff is torn\nand so on"
+    )
+
+
+@pytest.mark.parametrize("ID", ["x" * 1001, "a/" * 60 + "b"], ids=["long", "deep"])
+def test_an_ID_has_an_end(ID):
+    with pytest.raises(DatasetError, match="is no ID: .*of at most 1,000 letters"):
+        file_of(ID)

@@ -1,6 +1,7 @@
 """feedgpu/packed.py: a packed dataset gives what its files gave, to every loader, or says what is wrong."""
 
 import gc
+import itertools
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from feedgpu import DatasetError, PackedDataset, load_notation
+from feedgpu import packed as packed_module
 from feedgpu.packed import Pack
 from feedgpu.prepare import pack
 from feedgpu.prepare.packing import header
@@ -433,3 +435,55 @@ def test_memory_that_somebody_holds_is_not_used_again(packed, hold):
         for X, _ in DataLoader(rows, 4):
             X.fill_(7)
     assert all(torch.equal(torch.as_tensor(one), copy) for one, copy in zip(held, copies, strict=True))
+
+
+# A pack is one thing for as long as somebody reads it
+
+
+def test_a_dataset_that_was_sent_refuses_another_pack(packed):
+    root, partition, labels = packed()
+    sent = pickle.dumps(PackedDataset(partition["train"], labels, root))
+    assert torch.equal(pickle.loads(sent)[3][0], PackedDataset(partition["train"], labels, root)[3][0])
+    for ID in partition["train"]:
+        torch.save(torch.ones(1, 8, 8), root / f"{ID}.pt")
+    pack(root)
+    with pytest.raises(DatasetError, match="packed was packed anew while this dataset was in use"):
+        pickle.loads(sent)[3]
+
+
+def test_a_pack_that_is_swapped_while_it_is_opened_is_opened_again(packed, monkeypatch):
+    root, partition, labels = packed()
+    real, left = Pack._fits, [1]
+
+    def swapped(self, shape):
+        if left and left.pop():
+            for ID in partition["train"]:
+                torch.save(torch.ones(1, 8, 8), root / f"{ID}.pt")
+            pack(root)
+        return real(self, shape)
+
+    monkeypatch.setattr(Pack, "_fits", swapped)
+    (X,) = Pack(root).gather(numpy.array([0]))
+    assert torch.equal(X, torch.ones(1, 8, 8))
+
+
+def test_a_pack_that_is_swapped_for_ever_is_said(packed, monkeypatch):
+    root, *_ = packed()
+    manifests = itertools.count()
+    real = packed_module.read_manifest
+    monkeypatch.setattr(
+        packed_module, "read_manifest", lambda root: real(root) | {"digest": str(next(manifests))}
+    )
+    with pytest.raises(DatasetError, match="is being replaced: try again when feedgpu pack has ended"):
+        Pack(root)
+
+
+def test_unequal_samples_are_refused_where_they_must_be_alike(packed):
+    root, partition, labels = packed()
+    torch.save(torch.zeros(1, 8, 9), root / "id-2.pt")
+    pack(root)
+    dataset = PackedDataset(partition["train"], labels, root)
+    assert len(dataset.__getitems__([0, 1])) == 2
+    dataset.like = "id-1", dataset[0][0]
+    with pytest.raises(DatasetError, match="samples of one batch must be alike: 'id-1' is .* is .* 1×8×9"):
+        dataset.__getitems__([0, 1])

@@ -458,6 +458,47 @@ def test_nothing_to_load():
     assert list(PrefetchLoader(Numbers(3), 5, drop_last=True)) == []
 
 
+def test_leaving_waits_for_one_batch_at_most(monkeypatch):
+    monkeypatch.setattr(prefetch, "PIECE", 1 << 30)  # so that a piece is of 16 batches
+    begun, may_go_on = [], threading.Event()
+
+    class Slow(Numbers):
+        def __getitems__(self, indices):
+            begun.append(indices)
+            if len(begun) > 3:
+                may_go_on.wait(30)
+            return super().__getitems__(indices)
+
+    loader = iter(PrefetchLoader(Slow(), 1))
+    for _ in range(2):
+        next(loader)
+    deadline = time.monotonic() + 30
+    while len(begun) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    threading.Timer(0.3, may_go_on.set).start()
+    loader.close()
+    assert len(begun) == 4
+
+
+def test_the_batches_before_an_error_of_the_sampler_are_delivered():
+    def sampler():
+        yield from ([0, 1], [2, 3], [4, 5])
+        raise RuntimeError("no more indices")
+
+    class Batches:
+        def __iter__(self):
+            return sampler()
+
+        def __len__(self):
+            return 9
+
+    seen = []
+    with pytest.raises(RuntimeError, match="no more indices"):
+        for batch in PrefetchLoader(Numbers(), batch_sampler=Batches()):
+            seen.append(batch)
+    assert len(seen) == 3
+
+
 # On a CUDA device
 
 

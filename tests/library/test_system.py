@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -73,6 +74,62 @@ def test_whoever_is_killed_while_saving_leaves_the_file_that_was_there(tmp_path,
     assert torch.load(file, weights_only=True) == [2]
 
 
+def test_a_link_is_never_followed_or_replaced(tmp_path):
+    (tmp_path / "theirs").write_text("precious")
+    for name in ("a.pt", "b.pt.unfinished"):
+        (tmp_path / name).symlink_to(tmp_path / "theirs")
+    with pytest.raises(OSError, match="it is a link to .*theirs: name that file"):
+        save_whole([1], tmp_path / "a.pt")
+    save_whole([1], tmp_path / "b.pt")
+    assert (tmp_path / "theirs").read_text() == "precious"
+    assert {file.name for file in tmp_path.iterdir()} == {"a.pt", "b.pt", "b.pt.unfinished", "theirs"}
+
+
+def test_the_old_file_stays_under_another_name(tmp_path):
+    file = tmp_path / "a.pt"
+    assert save_whole([1], file, keep=True) is None
+    assert save_whole([2], file, keep=True) == tmp_path / "a-1.pt"
+    assert save_whole([3], file, keep=True) == tmp_path / "a-2.pt"
+    found = [torch.load(tmp_path / name, weights_only=True) for name in ("a-1.pt", "a-2.pt", "a.pt")]
+    assert found == [[1], [2], [3]]
+
+
+def test_where_the_disk_is_full_it_says_so_and_leaves_all_as_it_was(tmp_path):
+    """In a process of its own that may write no more than 64 KB to a file"""
+    program = f"""
+import resource, signal, sys, torch
+from pathlib import Path
+from feedgpu import save_whole
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+file = Path({str(tmp_path)!r}) / "a.pt"
+save_whole([1], file)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+try:
+    save_whole(torch.zeros(1 << 20), file, keep=True)
+except OSError as error:
+    print(error.strerror)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "File too large\n", done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.pt"]
+    assert torch.load(tmp_path / "a.pt", weights_only=True) == [1]
+
+
+def test_two_processes_that_save_one_file_leave_one_whole(tmp_path):
+    program = "import sys, torch\nfrom pathlib import Path\nfrom feedgpu import save_whole\n"
+    program += "for i in range(200): save_whole(torch.full((2000,), int(sys.argv[1])), Path(sys.argv[2]))"
+    command = [sys.executable, "-c", program]
+    both = [subprocess.Popen([*command, str(i), str(tmp_path / "a.pt")]) for i in (1, 2)]
+    seen = 0
+    while any(process.poll() is None for process in both):
+        if (tmp_path / "a.pt").exists():
+            X = torch.load(tmp_path / "a.pt", weights_only=True)
+            assert X.shape == (2000,) and len(X.unique()) == 1
+            seen += 1
+    assert [process.returncode for process in both] == [0, 0] and seen
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.pt"]
+
+
 # Ctrl-C
 
 
@@ -123,3 +180,31 @@ def test_where_somebody_watches_there_is_a_bar(monkeypatch, capsys):
     assert list(progress("abc", "letters", unit=" letters", leave=True)) == ["a", "b", "c"]
     out, err = capsys.readouterr()
     assert out == "" and "letters: 100%" in err and "3/3" in err
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ctrl_c_deferred():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_of_the_program_is_called_at_the_end():
+    called = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
+    try:
+        with ctrl_c_deferred(), ctrl_c_deferred():
+            signal.raise_signal(signal.SIGINT)
+            assert called == []
+        assert called == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_ctrl_c_is_not_lost_where_the_block_fails():
+    with pytest.raises(KeyboardInterrupt), ctrl_c_deferred():
+        signal.raise_signal(signal.SIGINT)
+        raise OSError("the disk is full")

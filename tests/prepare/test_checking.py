@@ -46,7 +46,7 @@ def test_no_dataset(tmp_path, capsys):
         (X.double(), "it is float64 of shape 1×2×2, but 'id-1' is float32 of shape 1×2×2"),
         (X.log() * 0, "1 of its 4 values are infinite or not a number"),
         (X.repeat(5, 1, 1)[:1], "its file holds 80 bytes for a tensor of 16: save X.clone()"),
-        (X.to_sparse(), "it is a sparse or quantized tensor"),
+        (X.to_sparse(), "it holds a sparse tensor, which a batch cannot: save a dense one"),
         ([X], "cannot be read: it holds a list, not a tensor"),
         (os.getcwd, "cannot be read: it asks to run posix.getcwd, which is refused"),
     ],

@@ -303,11 +303,12 @@ def test_a_table_with_partitions_and_numbers_as_excel_writes_it(path):
     assert source.labels == {"a": 7, "b": 2, "c": 2} and source.classes is None
 
 
-def test_a_table_names_files_from_its_own_folder_or_absolutely(path, tmp_path, monkeypatch):
+def test_a_table_names_files_from_its_own_folder_or_absolutely(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = f"id,path,label\na,{path}/cat/0.png,1\nb,../images/cat/0.png,1\n"
     source = table(listed(path, text))
     assert torch.equal(source.read("a"), source.read("b"))
+    assert capsys.readouterr().out.startswith("From outside the table's folder, 2 files: '")
 
 
 GOOD = "a,cat/0.png,1,train\nb,cat/1.png,1,validation\n"
@@ -357,3 +358,20 @@ def test_all_files_missing_from_a_table_are_named(path, tmp_path):
         f"{path}/cat/none.png: there is no such file",
         f"{path}/none.png: there is no such file",
     ]
+
+
+def test_class_folders_that_link_to_each_other_come_to_an_end(path):
+    for one, other in (("cat", "dog"), ("dog", "cat")):
+        (path / one / "friends").symlink_to(path / other, target_is_directory=True)
+    with pytest.raises(DatasetError, match="are one folder: take one of the two away"):
+        folder(path)
+
+
+def test_want_of_memory_leaves_no_sample_out(path, tmp_path, monkeypatch, capsys):
+    def wanting(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("feedgpu.prepare.files.read_image", wanting)
+    code, _, err = run(capsys, "prepare", "folder", path, "--data", tmp_path / "data", "--skip-unreadable")
+    assert code == 1 and "could not be read for want of memory: " in err
+    assert not (tmp_path / "data" / "partition.json").exists()

@@ -268,7 +268,7 @@ def test_an_id_cannot_take_the_name_of_a_list_or_of_a_folder_in_use(folder, tmp_
             )
             == 1
         )
-        assert "or in .incoming or .packing" in capsys.readouterr().err
+        assert "or in .incoming, .packing, packed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -17,6 +17,7 @@ from feedgpu import DatasetError, load_notation, read_tensor
 from feedgpu.notation import file_of
 from feedgpu.prepare import Source, Unreadable, layout, synthetic, write
 from feedgpu.prepare.commit import recover, sole_writer
+from my_classes import Dataset
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -158,7 +159,9 @@ def test_two_ids_of_one_file_are_refused(root, IDs):
 
 
 def test_an_id_among_the_files_being_written_is_refused(root):
-    with pytest.raises(DatasetError, match="in .incoming or .packing: '.incoming/a'"):
+    with pytest.raises(
+        DatasetError, match="in .incoming, .packing, packed, where feedgpu writes: '.incoming/a'"
+    ):
         write(source(1.0, [".incoming/a", "b"]), root)
 
 
@@ -438,6 +441,81 @@ write(synthetic(10, (3, 100, 100), classes=2), root, force=True)
     assert done.returncode == 0, done.stderr
     assert "No space left on device: free some space" in done.stdout
     assert "the dataset that was there is untouched" in done.stdout
+
+
+# Folders from others
+
+
+def staged(root):
+    "A folder in which a dataset was written and not moved into place: samples sub/a and sub/b"
+    samples = root / ".incoming" / "samples" / "sub"
+    samples.mkdir(parents=True)
+    for ID in ("a", "b"):
+        torch.save(torch.ones(3), samples / f"{ID}.pt")
+    layout.write_json({"sub/a": 0, "sub/b": 0}, root / ".incoming" / "labels.json")
+    layout.write_json({"train": ["sub/a"], "validation": ["sub/b"]}, root / ".incoming" / "partition.json")
+    return samples
+
+
+def test_what_was_staged_is_not_moved_through_a_link(tmp_path, root):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    staged(root)
+    (root / "sub").symlink_to(elsewhere)
+    with pytest.raises(DatasetError, match="sub leads elsewhere: delete .*incoming"):
+        write(NEW, root)
+    assert list(elsewhere.iterdir()) == [] and (root / ".incoming/samples/sub/a.pt").exists()
+
+
+def test_what_was_staged_is_not_taken_from_behind_a_link(tmp_path, root):
+    elsewhere = tmp_path / "elsewhere"
+    samples = staged(root)
+    samples.rename(elsewhere)
+    samples.symlink_to(elsewhere)
+    with pytest.raises(DatasetError, match="leads elsewhere: delete .*incoming"):
+        write(NEW, root)
+    assert sorted(file.name for file in elsewhere.iterdir()) == ["a.pt", "b.pt"]
+    samples.unlink()
+    samples.mkdir()
+    for ID in ("a", "b"):
+        (samples / f"{ID}.pt").symlink_to(elsewhere / f"{ID}.pt")
+    with pytest.raises(DatasetError, match="a.pt leads elsewhere: delete .*incoming"):
+        write(NEW, root)
+    assert sorted(file.name for file in elsewhere.iterdir()) == ["a.pt", "b.pt"]
+
+
+@pytest.mark.parametrize("name", [".incoming", ".packing"])
+def test_a_folder_of_feedgpu_that_is_a_link_is_refused(tmp_path, root, name):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").touch()
+    (root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match=f"{name} is a link, where feedgpu keeps what it is writing"):
+        write(NEW, root)
+    assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["precious"]
+
+
+def test_what_an_unfinished_commit_needs_is_said(root):
+    staged(root)
+    with pytest.raises(DatasetError, match="it has no partition.json, for one was being written when"):
+        load_notation(root)
+
+
+def test_a_dataset_that_is_replaced_is_noticed_by_who_reads_it(root):
+    "No sample of the new one gets a label of the old one"
+    write(OLD, root)
+    partition, labels = load_notation(root)
+    old = Dataset(partition["train"], labels, root)
+    assert torch.equal(old[0][0], OLD.read("both"))
+    write(NEW, root, force=True)
+    with pytest.raises(DatasetError, match="partition.json has changed while its dataset was in use: begin"):
+        old[0]
+
+
+def test_a_class_called_packed_is_refused(root):
+    with pytest.raises(
+        DatasetError, match="in .incoming, .packing, packed, where feedgpu writes: 'packed/1'"
+    ):
+        write(source(1.0, ["packed/1", "b", "c"]), root)
 
 
 def test_memory_does_not_grow_with_the_dataset(tmp_path):

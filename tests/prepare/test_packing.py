@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import feedgpu.prepare.packing
-from feedgpu import DatasetError, PackedDataset, load_notation
+from feedgpu import DatasetError, PackedDataset, load_notation, read_tensor
 from feedgpu.command import main
 from feedgpu.packed import Pack, same
 from feedgpu.prepare import check, pack, synthetic, write
@@ -34,7 +34,7 @@ def holds(root, source):
     "Whether the pack in `root` is of `source`, to the last value"
     IDs = [ID for IDs in source.partition.values() for ID in IDs]
     rows = PackedDataset(IDs, source.labels, root)
-    return len(Pack(root).rows()) == len(IDs) and all(
+    return len(Pack(root).rows) == len(IDs) and all(
         same(rows[i][0], source.read(ID)) for i, ID in enumerate(IDs)
     )
 
@@ -102,7 +102,7 @@ def test_a_pack_elsewhere_only_loses_its_link(root, tmp_path):
             "'id-1' is float32 of shape 1×4×4, but 'id-9' is float64",
         ),
         (torch.zeros(4, 4), "'id-9' is float32 of shape 4×4"),
-        (torch.zeros(1, 4, 4).to_sparse(), "'id-9': .* sparse or quantized"),
+        (torch.zeros(1, 4, 4).to_sparse(), "'id-9': .* it holds a sparse tensor"),
         (os.getcwd, "'id-9': .*asks to run posix.getcwd, which is refused"),
     ],
     ids=["torn", "dtype", "dimensions", "sparse", "code"],
@@ -255,7 +255,7 @@ def state(root):
     if not (root / "packed").exists():
         return "none"
     pack_there = Pack(root)
-    rows = pack_there.rows()
+    rows = pack_there.rows
     for name, seed in (("old", 0), ("new", 1)):
         if all(same(pack_there.gather(numpy.array([rows[ID]]))[0], noise(seed).read(ID)) for ID in rows):
             return name
@@ -319,3 +319,43 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     # MiB; the 900 more samples are 130 MiB
     assert peaks[1] - peaks[0] < 20
+
+
+def test_what_a_killed_pack_has_left_is_not_put_beside_another_dataset(root, dies):
+    "Killed between its two renames, then another dataset, then a pack that ends in an error"
+    pack(root)
+    renames = iter(range(100))
+    while True:
+        steps = next(renames)
+        if not dies(steps, lambda: pack(root), (os, "replace")):
+            break
+        if (root / ".packing" / "replaced").exists():
+            break
+    write(synthetic(20, (1, 4, 4), seed=5), root, force=True)
+    assert not (root / ".packing").exists()
+    (root / "id-1.pt").write_bytes(b"torn")
+    with pytest.raises(DatasetError, match="'id-1'"):
+        pack(root)
+    assert not (root / "packed").exists()
+
+
+def test_a_name_that_is_no_utf_8_is_packed(root):
+    partition, labels = load_notation(root)
+    ID = os.fsdecode(b"caf\xe9")
+    torch.save(torch.zeros(1, 4, 4), root / f"{ID}.pt")
+    (root / "partition.json").write_text(json.dumps({**partition, "train": [*partition["train"], ID]}))
+    (root / "labels.json").write_text(json.dumps(labels | {ID: 0}))
+    pack(root)
+    assert PackedDataset([ID], {ID: 3}, root)[0][1] == 3
+
+
+def test_a_flipped_value_is_found_by_its_checksum(root):
+    file = root / "id-1.pt"
+    data = bytearray(file.read_bytes())
+    X = read_tensor(file)
+    place = bytes(data).index(X.numpy().tobytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+    assert not torch.equal(read_tensor(file), X)  # torch.load does not look
+    (found,) = check(root)
+    assert found.startswith("sample 'id-1': ") and "is damaged: " in found and "(CRC)" in found

@@ -1,0 +1,91 @@
+"""Files that come from outside: the one way to open them, and what their errors mean in words.
+
+Such a file may be anything: a pipe for which one would wait for ever, a device without an end, half of a
+file, code. Nothing here runs what a file asks for.
+"""
+
+import errno
+import json
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy
+
+FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+ARRAY = b"\x93NUMPY"  # how a .npy file begins
+
+
+def handle_of(file: str | Path) -> int:
+    "A regular file, opened to be read, as a number. Raises ValueError for a folder, a pipe and a device."
+    handle = os.open(file, FLAGS)
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise ValueError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}")
+    return handle
+
+
+def opened(file: str | Path) -> BinaryIO:
+    "A regular file, opened to be read. Raises OSError, and ValueError for a folder, a pipe and a device."
+    return os.fdopen(handle_of(file), "rb")
+
+
+def read_bytes(file: str | Path) -> bytes:
+    """All of a file, in as few calls as it takes: in each, a thread gives Python's lock away, and then waits
+    for it."""
+    handle = handle_of(file)
+    try:
+        size = os.fstat(handle).st_size
+        data = os.read(handle, size + 1)
+        if len(data) == size:
+            return data
+        return b"".join([data, *iter(partial(os.read, handle, 1 << 24), b"")])
+    finally:
+        os.close(handle)
+
+
+def read_json(file: str | Path) -> Any:
+    "What a JSON file in UTF-8 says. Raises OSError and ValueError."
+    try:
+        return json.loads(read_bytes(file).decode("utf-8"))
+    except RecursionError:
+        raise ValueError("its lists are nested too deeply") from None
+
+
+def read_array(file: str | Path, **how: Any) -> Any:
+    """The array in a .npy file; `mmap_mode`: mapped. Raises OSError and ValueError; no pickle is read."""
+    with opened(file) as stream:
+        if stream.read(len(ARRAY)) != ARRAY:
+            raise ValueError("it is no .npy file")
+        if how:
+            return numpy.load(file, allow_pickle=False, **how)
+        stream.seek(0)
+        return numpy.lib.format.read_array(stream, allow_pickle=False)
+
+
+def wanting(error: BaseException) -> str | None:
+    "What this process was refused, if that is why something failed, and what to do; else None"
+    number, text = getattr(error, "errno", None), str(error)
+    if "shared memory" in text or "/torch_" in text:
+        return "shared memory: make /dev/shm larger (docker run --shm-size=…), or use fewer workers"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "allocate memory" in text:
+        return "memory: use fewer workers or smaller batches, or close other programs"
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return "open files: raise the limit (ulimit -n), or use fewer workers"
+    return None
+
+
+def reason(error: BaseException) -> str:
+    "Why something could not be read, in a few words"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    text = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return text if type(error) is ValueError else f"{text or 'no reason given'} ({type(error).__name__})"
+
+
+def visible(text: str) -> str:
+    "A text without what would move a terminal's cursor or change its colours: escapes in their place"
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
