@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help train test test-browser lab notebooks bench format
+.PHONY: help train test test-browser lab notebooks bench torture format
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ bench: build/bench/ready ## measure our loaders beside the peers' (half an hour,
 	PYTHONPATH=. build/bench/bin/python benchmarks/prefetch_profile.py
 	PYTHONPATH=. build/bench/bin/python benchmarks/decoders.py
 	PYTHONPATH=. build/bench/bin/python benchmarks/images.py
+
+torture: .venv/ready ## kill, interrupt, fill and mutate everything, and count what comes of it (10 minutes)
+	PYTHONPATH=. .venv/bin/python benchmarks/torture.py
 
 format: .venv/ready ## format code and notebooks, and mend what can be mended
 	.venv/bin/ruff format

@@ -49,7 +49,7 @@ class Dataset(torch.utils.data.Dataset):
         self.labels = labels
         self.root = root
         self.transform = transform
-        self.edition = Edition(root)
+        self.edition = Edition(root, labels)
 
     def __len__(self):
         "Denotes the total number of samples"

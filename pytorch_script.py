@@ -249,13 +249,14 @@ def parse():
 
 
 if __name__ == "__main__":
-    args = parse()
     sys.stdout.reconfigure(line_buffering=True)
+    args = None
     try:
+        args = parse()
         main(args)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        kept = f"{args.checkpoint} is whole" if args.checkpoint.exists() else "no epoch was complete"
+        kept = f"{args.checkpoint} is whole" if args and args.checkpoint.exists() else "no epoch was complete"
         print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)
         sys.exit(130)
     except (DatasetError, MissingExtra) as error:

@@ -92,7 +92,8 @@ def write(root: Path, samples: int, shape: tuple, dtype: torch.dtype):
     numpy.save(packed / "labels.npy", numpy.array(list(labels.values())))
     numpy.save(packed / "IDs.npy", numpy.array([ID.encode() for ID in labels]))
     sizes = {name: (packed / name).stat().st_size for name in PACKED}
-    manifest = {"version": VERSION, "samples": samples, "dtype": str(dtype).removeprefix("torch.")}
+    kind = str(dtype).removeprefix("torch.")
+    manifest = {"version": VERSION, "samples": samples, "dtype": kind, "digest": "of noise"}
     (packed / "manifest.json").write_text(json.dumps(manifest | {"shape": list(shape), "files": sizes}))
     (root / "labels.json").write_text(json.dumps(labels))
 

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     "Does what the command line asks for, and returns the exit code"
-    args = parse(arguments)
+    args = None
+    try:
+        args = parse(arguments)
+        return done(args)
+    except KeyboardInterrupt:
+        kept = f"{args.data} is as it was, or new and whole" if args else "nothing was begun"
+        print(f"\nStopped by Ctrl-C: {kept}.", file=sys.stderr)
+        return 130
+
+
+def done(args: argparse.Namespace) -> int:
+    "The exit code, once it is done; what went wrong is said in a sentence"
     from .notation import DatasetError  # imports torch, for which --help need not wait
     from .outside import reason, visible, wanting
 
@@ -45,9 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"This could not be done for want of {what}.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\nStopped by Ctrl-C: {args.data} is as it was, or new and whole.", file=sys.stderr)
-        return 130
 
 
 def prepare(args: argparse.Namespace) -> int:

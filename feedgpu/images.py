@@ -64,7 +64,7 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
         self.list_IDs, self.labels, self.root = list_IDs, labels, root
         self.size, self.seed = (size[0], size[1]), seed
         self.threads = available_cpus()
-        self.edition = Edition(root)
+        self.edition = Edition(root, labels)
         self._memory = BatchMemory()
         self._pool: tuple[int, int, ThreadPoolExecutor] | None = None
 

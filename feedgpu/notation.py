@@ -105,11 +105,14 @@ class Edition:
 
     `feedgpu prepare` moves partition.json away before it changes a sample. So what was read before the file
     was seen to be the same belongs to the same dataset. Of a folder without it nothing is known.
+
+    `labels`: if load_notation read them from that folder, the dataset is the one that was there then.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, labels: object = None) -> None:
         self.file = Path(root) / "partition.json"
-        self.found = self.look()
+        read = getattr(labels, "edition", None)
+        self.found = read.found if read and read.file == self.file else self.look()
 
     def look(self) -> tuple[int, ...] | None:
         try:
@@ -125,6 +128,12 @@ class Edition:
                 f"{self.file} has changed while its dataset was in use: begin again, with the partition and "
                 "labels that are there now"
             )
+
+
+class Labels(dict[str, Any]):
+    "{ID: label}, as they were read from a folder; which dataset lay there goes with them"
+
+    edition: Edition | None = None
 
 
 @contextmanager
@@ -214,7 +223,8 @@ def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any]]
         if not isinstance(found[-1], dict):
             raise DatasetError(f"{file} holds a {type(found[-1]).__name__}, where a JSON object is needed")
     edition.refuse_another()  # the two belong together
-    partition, labels = found
+    partition, labels = found[0], Labels(found[1])
+    labels.edition = edition
     for name in {"train", "validation", *partition}:
         if not isinstance(partition.get(name), list):
             raise DatasetError(f"{root / 'partition.json'} needs a list of IDs under {name!r}")

@@ -13,7 +13,7 @@ import torch
 
 from .manifest import again, read_manifest, stored_as
 from .memory import BatchMemory, Gathered
-from .notation import DatasetError, Shortage, file_of, read_tensor, reading, refuse_unlike, sentence
+from .notation import DatasetError, Edition, Shortage, file_of, read_tensor, reading, refuse_unlike, sentence
 from .outside import handle_of, read_array, reason, wanting
 
 try:
@@ -50,6 +50,7 @@ class PackedDataset(torch.utils.data.Dataset[tuple[Any, Any]]):
         self.root = root
         self.transform = transform
         pack = Pack(root)
+        Edition(root, labels).refuse_another()  # now that the pack is open: the labels are of its dataset
         self._pack: Pack | None = pack
         self.digest = pack.digest  # of what every process that opens the pack again must find
         rows, pack.rows = pack.rows, {}  # millions of IDs would go to every worker

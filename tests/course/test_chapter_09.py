@@ -47,6 +47,7 @@ LATER = {
     "                batch = tree_map(self._copied, batch)\n"
     "                return batch, self._stream.record_event()\n": "",
     "return error, None": "return error",
+    "return indices, None": "return indices",
 }
 # Methods, functions and declarations
 FOR_LATER = "__getstate__ __setattr__ device _copied _receive _hold_back _loader _device _stream".split()
