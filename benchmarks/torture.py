@@ -623,8 +623,8 @@ PARTS = {  # and how many rounds of each
 def table(found: dict[str, Counter], seed: int) -> str:
     told = machine()
     lines = [
-        "# Torture\n\nWritten by `make torture`; `benchmarks/torture.py` says what is done, and what must not "
-        f"occur: an outcome with ✗. Seed {seed}; {told['CPUs that this process may use']} shared CPUs, "
+        "# Torture\n\nWritten by `make torture`; `benchmarks/torture.py` says what is done. No ✗ may "
+        f"occur. Seed {seed}; {told['CPUs that this process may use']} shared CPUs, "
         f"{told['versions']}, {time.strftime('%Y-%m-%d')}.\n",
         "| part | times | outcome |\n|---|---:|---|",
     ]

@@ -11,46 +11,72 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-KEPT = 32 << 20  # bytes of free blocks that are kept, and one block at least
-
+KEPT, LEAST = 32 << 20, 5  # bytes that are kept for batches, and blocks at least: one loop needs as many
+AGAIN = 3  # smaller batches in a row, after which their size is the one that is kept
 
 Block = numpy.ndarray[Any, numpy.dtype[numpy.uint8]]
 
 
+class Lease(weakref.ref[Any]):
+    """What tells that a batch is gone, and in which block of memory it was.
+
+    What it calls then is a function written in C: in one of Python's own, a Ctrl-C would be lost.
+    """
+
+    __slots__ = ("block",)
+    block: Block
+
+
 class BatchMemory:
     """Where batches are written to: in the memory of one that nobody holds any more, if there is one. Fresh
-    memory is first cleared by the system, which takes as long as the gathering."""
+    memory is first cleared by the system, which takes as long as the gathering. All blocks are of one size;
+    those in use and those that are free together have KEPT bytes at most, or are LEAST blocks. Whoever holds
+    more batches at once gets fresh memory, which goes with them."""
 
     def __init__(self) -> None:
-        self.free: deque[Block] = deque()  # each of one batch
+        self.size, self.smaller = 0, 0
+        self.free: deque[Block] = deque()
+        self.returned: deque[Lease] = deque()
+        self.lent: dict[int, Lease] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, shared: bool = False) -> torch.Tensor:
         """A tensor that is not filled yet. `shared`: if this is a worker, in shared memory, from which it is
         handed over without another copy."""
-        values, block = prod(shape), None
+        values = prod(shape)
         if shared and values and get_worker_info():
             return shared_memory(shape, dtype)
         size: int = values * dtype.itemsize
-        with suppress(IndexError):
-            block = self.free.pop()
+        fits = self._fits(size)
+        self._take_back()
+        block = None
+        if fits:
+            with suppress(IndexError):
+                block = self.free.pop()
         if block is None or len(block) != size:
             block = numpy.empty(size, numpy.uint8)
         out = block.view(torch.empty(0, dtype=dtype).numpy().dtype).reshape(shape)
-        # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
-        weakref.finalize(out, self._keep, block).atexit = False
+        if fits and (len(self.lent) + len(self.free) + 1) * size <= max(KEPT, LEAST * size):
+            # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
+            lease = Lease(out, self.returned.append)
+            lease.block = block
+            self.lent[id(lease)] = lease
         return torch.from_numpy(out)
 
-    def _keep(self, block: Block) -> None:
-        """Unless there is enough: whoever held many batches at once would else keep their memory for good.
-        Those that are kept are of one size, the largest."""
-        with suppress(IndexError):  # there is none, or another thread takes the last one
-            kept = len(self.free[-1])
-            if len(block) < kept:
-                return
-            if len(block) > kept:
-                self.free.clear()
-        if len(self.free) < max(1, KEPT // max(1, len(block))):
-            self.free.append(block)
+    def _fits(self, size: int) -> bool:
+        "Whether blocks of this size are those that are kept; a larger one becomes it, a smaller one in time"
+        self.smaller = self.smaller + 1 if 0 < size < self.size else 0
+        if size > self.size or self.smaller >= AGAIN:
+            self.size, self.smaller = size, 0
+            self.free.clear()
+            self.lent.clear()
+        return size == self.size and size > 0
+
+    def _take_back(self) -> None:
+        with suppress(IndexError):
+            while True:
+                lease = self.returned.popleft()
+                if self.lent.pop(id(lease), None) is not None and len(lease.block) == self.size:
+                    self.free.append(lease.block)
 
 
 def shared_memory(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
