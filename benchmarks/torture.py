@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 import pytorch_script
 from feedgpu import DatasetError, PackedDataset, PrefetchLoader, load_notation
@@ -98,8 +99,9 @@ def ended(pid: int, limit: float = LIMIT) -> int | None:
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.0005)
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return None
 
@@ -184,9 +186,8 @@ def kills(rounds: int, rng: random.Random, folder: Path) -> Counter:
         there = state(root)
         if there == "none":  # the next run completes it
             write(edition(new), root, force=True)
-            there = f"none, then {state(root)}"
-            if not there.endswith(f" {new}"):
-                there = f"✗ {there}"
+            after = state(root)
+            there = "none, then the new one" if after == str(new) else f"✗ none, then {after}"
             number = new
         elif there in (str(number), str(new)):
             there, number = ("the old one" if there == str(number) else "the new one"), int(there)
@@ -643,6 +644,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     args = parser.parse_args()
     torch.set_num_threads(1)  # a forked child has none of the other threads
+    # tqdm has one lock for all processes, which a child that is killed would keep, and a thread
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0
     print(f"seed {args.seed}", flush=True)
     found = {}
     for name in args.only:
