@@ -45,9 +45,11 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or version != VERSION or not is_manifest(manifest):
         raise DatasetError(f"{file} is no manifest of a pack: {again(root)}")
     for name, size in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise DatasetError(f"{folder / name} is missing: {again(root)}")
-        if (found := (folder / name).stat().st_size) != size:
+        try:
+            found = (folder / name).stat().st_size
+        except OSError:
+            raise DatasetError(f"{folder / name} is missing: {again(root)}") from None
+        if found != size:
             raise DatasetError(
                 f"{folder / name} has {found:,} bytes, its manifest says {size:,}: {again(root)}"
             )
