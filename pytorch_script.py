@@ -17,6 +17,8 @@ import warnings
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's idle threads leave the CPUs to the workers
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
 
 import torch
 from torch import nn
@@ -240,28 +242,29 @@ def parse():
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(args.device, True):
         parser.error(f"argument --device: no {args.device} here, or none that this build of torch can use")
-    if not args.checkpoint.parent.is_dir() or args.checkpoint.is_dir():
-        parser.error(f"argument --checkpoint: {args.checkpoint} is not a file in a folder that exists")
-    if args.checkpoint.is_symlink():
-        parser.error(f"argument --checkpoint: {args.checkpoint} is a link: name the file that it leads to")
+    if not args.checkpoint.parent.is_dir() or args.checkpoint.is_dir() or args.checkpoint.is_symlink():
+        parser.error(f"argument --checkpoint: {args.checkpoint} is a link, or no file of an existing folder")
     args.device = torch.device(next(filter(there.get, there)) if args.device == "auto" else args.device)
     return args
 
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
-    args = None
+    args = parse()
+    import torch._dynamo  # noqa: F401  which Adam would import, where a Ctrl-C could be lost
+
     try:
-        args = parse()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main(args)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        kept = f"{args.checkpoint} is whole" if args and args.checkpoint.exists() else "no epoch was complete"
-        print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)
-        sys.exit(130)
     except (DatasetError, MissingExtra) as error:
         sys.exit(str(error))
-    except RuntimeError as error:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error.__cause__ or error, KeyboardInterrupt):  # the cause: where torch imports late
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            kept = f"{args.checkpoint} is whole" if args.checkpoint.exists() else "no epoch was complete"
+            print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)
+            sys.exit(130)
         if "DataLoader worker (pid" not in str(error) and not wanting(error):
             raise
         what = wanting(error) or "memory: try fewer workers or smaller batches, or a larger /dev/shm"

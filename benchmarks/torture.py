@@ -9,13 +9,13 @@ occur: a mixture, a loss, a hang over 10 s, a bare traceback, a write outside, s
 """
 
 import argparse
+import ctypes
 import io
 import json
 import multiprocessing
 import os
 import random
 import resource
-import runpy
 import shutil
 import signal
 import sys
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy
 import torch
+import torch._dynamo  # what an optimizer imports: once, before the forks
 from PIL import Image
 from tqdm import tqdm
 
@@ -43,6 +44,7 @@ from my_classes import Dataset
 
 RESULTS = Path(__file__).parent / "results" / "torture.md"
 SCRIPT = Path(pytorch_script.__file__)
+PROGRAM = compile(SCRIPT.read_text(encoding="utf-8"), str(SCRIPT), "exec")
 LIMIT = 10  # seconds, after which something hangs
 IDS = [f"{'deep/' * (i % 2)}id-{i}" for i in range(12)]
 OWN = {"partition.json", "labels.json", "classes.json", "packed", "deep"}
@@ -57,8 +59,10 @@ def edition(number: int, shape=(1, 8, 8), IDs=IDS) -> Source:
 def child(work: Callable[[], object], log: Path) -> int:
     "Forks a process that does it, with a group and a Ctrl-C of its own; its words go to `log`"
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # no interrupt is for the fork itself
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return pid
     code = 130  # of an interrupt before the work has begun, or after its end
     try:
@@ -67,6 +71,7 @@ def child(work: Callable[[], object], log: Path) -> int:
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         code = code_of(work)
     finally:
         os._exit(code)
@@ -152,7 +157,7 @@ def train(root: Path, *options: str) -> Callable[[], object]:
     def run() -> None:
         sys.argv = [str(SCRIPT), "--data", str(root), "--checkpoint", str(root.parent / "c.pt"), *options]
         sys.argv += ["--num-workers", "0", "--max-epochs", "3", "--batch-size", "4"]
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        exec(PROGRAM, {"__name__": "__main__", "__file__": str(SCRIPT)})
 
     return run
 
@@ -215,49 +220,111 @@ def kills(rounds: int, rng: random.Random, folder: Path) -> Counter:
 
 
 def disks(rounds: int, rng: random.Random, folder: Path) -> Counter:
-    "No more than so many bytes may be written to a file: preparing, packing and saving meet a wall"
+    "Preparing, packing and saving meet a limit of a file's bytes, or, where the system lets us, a full disk"
+    found = walls(rounds - rounds // 2, rng, folder, None)
+    disk, result = folder / "disk", folder / "result"
+    disk.mkdir()
+
+    def run() -> None:
+        mount(disk, 4 << 20)
+        result.write_text(json.dumps(walls(rounds // 2, rng, folder, disk)))
+
+    code = ended(child(run, folder / "words"), 10 + rounds)
+    if code == 0:
+        return found + Counter(json.loads(result.read_text()))
+    words = (folder / "words").read_text()
+    found[
+        "not done, no small disk: " + words[-60:].strip() if "PermissionError" in words else f"✗ {words}"
+    ] += 1
+    return found
+
+
+def mount(folder: Path, size: int) -> None:
+    "A disk of so many bytes, which this process and its children see, and nobody else"
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    new_mounts, new_user, private = 0x20000, 0x10000000, 0x44000
+    if libc.unshare(new_mounts | new_user * (user != 0)):
+        raise PermissionError(ctypes.get_errno(), "no namespaces here")
+    if user != 0:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+            Path("/proc/self", name).write_text(text)
+    libc.mount(None, b"/", None, private, None)
+    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={size}".encode()):
+        raise PermissionError(ctypes.get_errno(), "no mounts here")
+
+
+def walls(rounds: int, rng: random.Random, folder: Path, disk: Path | None) -> Counter:
     found: Counter = Counter()
-    root, log = folder / "data", folder / "log"
+    root, log = (disk or folder) / "data", folder / "log"
     write(edition(1), root)
     pack(root)
-    torch.save([1], folder / "c.pt")
-
-    def limited(work: Callable[[], object], limit: int) -> Callable[[], object]:
-        def run() -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            work()
-
-        return run
-
+    works = {
+        "prepare": lambda: told(lambda: write(edition(2), root, force=True)),
+        "pack": lambda: command(["pack", "--data", str(root)]),
+        "train": train(root),
+    }
     for _ in range(rounds):
-        what = rng.choice(["prepare", "pack", "train"])
-        works = {
-            "prepare": lambda: command(
-                f"prepare synthetic --samples 12 --shape 1 8 8 --force --data {root}".split()
-            ),
-            "pack": lambda: command(["pack", "--data", str(root)]),
-            "train": train(root),
-        }
-        most = {"prepare": 1_500, "pack": 4_000, "train": 600_000}[what]
-        code = ended(child(lambda: limited(works[what], rng.randrange(most))() and None, log))  # noqa: B023
+        what = rng.choice(list(works))
+        for file in root.parent.glob("c*.pt"):
+            file.unlink()
+        torch.save([1], root.parent / "c.pt")
+        if disk:
+            fill(disk, {"prepare": 24, "pack": 8, "train": 500}[what], rng)
+        limit = None if disk else rng.randrange({"prepare": 1_500, "pack": 3_500, "train": 1_200_000}[what])
+        code = ended(child(limited(works[what], limit), log))
+        if disk:
+            (disk / "filler").unlink()
         there, packed = state(root), pack_state(root)
-        with suppress(Exception):
-            torch.load(folder / "c.pt", weights_only=True)
-            there += ""
+        try:
+            kept = [torch.load(file, weights_only=True) for file in root.parent.glob("c*.pt")]
+        except Exception as error:
+            kept = [error]
+        place = f"{what}, {'full disk' if disk else 'limit of a file'}"
         if code is None:
-            found[f"✗ {what} hangs"] += 1
-        if error := bare(log):
-            found[f"✗ {what}: {error}"] += 1
-        if there == "none" or there.startswith("✗") or packed.startswith("✗"):
-            found[f"✗ {what}: {there}, pack {packed}"] += 1
+            found[f"✗ {place}: hangs"] += 1
+        elif error := bare(log):
+            found[f"✗ {place}: {error}"] += 1
+        elif there == "none" or there.startswith("✗") or packed.startswith("✗"):
+            found[f"✗ {place}: {there}, pack {packed}"] += 1
+        elif [1] not in kept or not all(isinstance(content, list | dict) for content in kept):
+            found[f"✗ {place}: checkpoint {kept}"] += 1
+        elif left := [*root.parent.glob("*.unfinished")]:
+            found[f"✗ {place}: left {left}"] += 1
         else:
-            found[f"{what}: {'a sentence' if code else 'went through'}, all whole"] += 1
+            found[f"{place}: {'a sentence' if code else 'went through'}, all whole"] += 1
         if there != "1":
             write(edition(1), root, force=True)
             pack(root)
     return found
+
+
+def told(work: Callable[[], object]) -> None:
+    "It, and a DatasetError of it as a command tells it"
+    try:
+        work()
+    except DatasetError as error:
+        sys.exit(str(error))
+
+
+def fill(disk: Path, pages: int, rng: random.Random) -> None:
+    "Leaves fewer than so many pages of it free"
+    free = os.statvfs(disk).f_bavail
+    with open(disk / "filler", "wb") as stream:
+        stream.write(bytes((free - rng.randrange(pages)) * 4096))
+
+
+def limited(work: Callable[[], object], limit: int | None) -> Callable[[], object]:
+    "It, with an end of what may be written to any file; without its words, which are written to one"
+
+    def run() -> object:
+        if limit is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        return work()
+
+    return run
 
 
 # Mutations
@@ -293,7 +360,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def mutations(rounds: int, rng: random.Random, folder: Path) -> Counter:
-    "Files changed at random: each is read right, or said to be wrong in a sentence"
+    "Files changed at random: each is read, or refused in a sentence; check looks at CRCs too"
     root = folder / "data"
     write(edition(1), root)
     pack(root)
@@ -394,7 +461,7 @@ def interrupts(rounds: int, rng: random.Random, folder: Path) -> Counter:
     for _ in range(rounds):
         what = rng.choice(list(works))
         pid = child(works[what], log)
-        time.sleep(0.003 + rng.random() * (0.5 if "train" in what else 0.03))
+        time.sleep(0.003 + rng.random() * (0.25 if "train" in what else 0.03))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
         code = ended(pid)
@@ -402,7 +469,7 @@ def interrupts(rounds: int, rng: random.Random, folder: Path) -> Counter:
             found[f"✗ {what} hangs"] += 1
         elif error := bare(log):
             found[f"✗ {what}: exit code {code}, {error}"] += 1
-        elif code not in (0, 130):
+        elif code not in (0, 130) and not (code == -signal.SIGINT and "train" in what):  # during its imports
             found[f"✗ {what}: exit code {code}: {log.read_text()[-80:]!r}"] += 1
         else:
             found[f"{what}: exit code {code}"] += 1
