@@ -32,6 +32,7 @@ KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 SCANS, SEGMENTS = 500, 1000  # of a JPEG; more than any has
 FRAMES, SCAN = (0xC0, 0xC1), 0xDA  # markers of a JPEG: frames that are not progressive, and a scan
 HARMLESS = {0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE}  # tables, notes of programs, and comments
+PLENTY, DENSITY = 2**25, 100  # pixels that any file may hold, and for each of its bytes beyond them
 ROWS = 32_000  # values that torch changes without starting threads
 
 
@@ -61,7 +62,7 @@ def decoder_of(data: bytes) -> tuple[int, int, Callable[[int], Pixels]]:
         with suppress(ValueError):  # it is damaged, or of a kind that simplejpeg does not know
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             turned = not plain and has_exif(data) and orientation(open_image(data)) != 1
-            if colours in ("YCbCr", "Gray", "RGB") and not turned and height * width <= most_pixels():
+            if colours in ("YCbCr", "Gray", "RGB") and not turned and height * width <= most_pixels(data):
                 return height, width, partial(with_simplejpeg, data, height, width)
     image = open_image(data)
     if image.format not in ("JPEG", "MPO"):
@@ -122,9 +123,15 @@ def open_image(data: bytes) -> Image.Image:
     if not data:
         raise ValueError("it is empty")
     try:
-        return Image.open(BytesIO(data), formats=kinds())
+        image = Image.open(BytesIO(data), formats=kinds())
     except UnidentifiedImageError as error:
         raise ValueError("it holds no image, or one of a kind that Pillow does not know") from error
+    if image.width * image.height > most_pixels(data):
+        pixels = f"{image.width:,}×{image.height:,} pixels in {len(data):,} bytes"
+        raise ValueError(
+            f"{pixels}: that could be a decompression bomb; PIL.Image.MAX_IMAGE_PIXELS = None lets it in"
+        )
+    return image
 
 
 @cache
@@ -157,9 +164,12 @@ def as_seen(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def most_pixels() -> float:
-    "More are refused, as by Pillow: a small file may hold so many that they fill the memory"
-    return 2 * (Image.MAX_IMAGE_PIXELS or inf)
+def most_pixels(data: bytes) -> float:
+    """More are refused: a small file may hold so many that they fill the memory. Pillow's limit, and for a
+    file of few bytes a lower one: 2**25 pixels of one colour took 94 MB (JPEG) to 810 MB (WebP) to decode."""
+    if Image.MAX_IMAGE_PIXELS is None:
+        return inf
+    return min(2 * Image.MAX_IMAGE_PIXELS, max(PLENTY, DENSITY * len(data)))
 
 
 def mirrored(X: torch.Tensor) -> torch.Tensor:

@@ -69,9 +69,15 @@ def read_tensor(file: Path) -> torch.Tensor:
                     f"it asks to run {asked[1]}, which is refused: save a plain tensor"
                 ) from error
             raise ValueError(NO_TENSOR) from error
+        size = os.fstat(stream.fileno()).st_size
     if not isinstance(X, torch.Tensor):
         raise ValueError(f"it holds a {type(X).__name__}, not a tensor")
-    return dense(X)
+    X = dense(X)
+    if (held := X.untyped_storage().nbytes()) > size:
+        raise ValueError(
+            f"it holds {held:,} bytes in a file of {size:,}: save it uncompressed, with torch.save"
+        )
+    return X
 
 
 def dense(X: torch.Tensor) -> torch.Tensor:

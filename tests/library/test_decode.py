@@ -279,6 +279,17 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, decoder,
         one(file, (8, 8))
 
 
+@pytest.mark.parametrize(("kind", "mode", "options"), [("GIF", "P", {}), ("WEBP", "RGB", {"lossless": True})])
+def test_many_pixels_in_few_bytes_are_refused_before_they_are_decoded(tmp_path, decoder, kind, mode, options):
+    data = io.BytesIO()
+    Image.new(mode, (5800, 5800)).save(data, kind, **options)
+    (tmp_path / "a").write_bytes(data.getvalue())
+    with pytest.raises(DatasetError, match="5,800×5,800 pixels in .* bytes: .* decompression bomb"):
+        one(tmp_path / "a", (8, 8))
+    (tmp_path / "a").write_bytes(data.getvalue() + bytes(5800 * 5800 // 100))
+    assert one(tmp_path / "a", (8, 8)).shape == (8, 8, 3)
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 def test_a_damaged_avif_is_a_sentence(tmp_path, decoder):
     "For which Pillow raises RuntimeError, as for a mistake"

@@ -8,6 +8,7 @@ import pickle
 import struct
 import traceback
 import wave
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -63,6 +64,18 @@ def test_a_bare_pickle_of_any_protocol_is_refused_without_a_warning(tmp_path, pr
     (tmp_path / "a.pt").write_bytes(pickle.dumps({"X": [1]}, protocol))
     with pytest.raises(ValueError, match="not written by torch.save|it holds a dict"):
         read_tensor(tmp_path / "a.pt")
+
+
+def test_a_compressed_file_is_refused(tmp_path):
+    "A small one could hold more than the memory; torch.save compresses nothing, and torch.load reads it"
+    torch.save(torch.zeros(10_000), tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as plain, zipfile.ZipFile(tmp_path / "b.pt", "w", 8) as small:
+        for name in plain.namelist():
+            small.writestr(name, plain.read(name))
+    with pytest.raises(ValueError, match="^it holds 40,000 bytes in a file of [0-9,]+: save it uncompressed"):
+        read_tensor(tmp_path / "b.pt")
+    torch.save(torch.zeros(10_000)[:3], tmp_path / "a.pt")  # a view, with all that it is a view of
+    assert read_tensor(tmp_path / "a.pt").shape == (3,)
 
 
 def test_a_file_that_cannot_be_opened_is_an_OSError(tmp_path):

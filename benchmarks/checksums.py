@@ -1,0 +1,38 @@
+"""What it would cost to look at the checksums of a .pt file whenever it is read.
+
+    python3 benchmarks/checksums.py
+
+Prints, of samples of several sizes, the median microseconds of reading and of looking, alternating.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from feedgpu import read_tensor
+from feedgpu.prepare.checking import damage_in
+
+
+def microseconds(work, file):
+    start = time.perf_counter()
+    work(file)
+    return (time.perf_counter() - start) * 1e6
+
+
+def main():
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "id.pt")
+        for shape in ((1, 8, 8), (3, 64, 64), (3, 224, 224)):
+            torch.save(torch.zeros(shape), file)
+            times = [(microseconds(read_tensor, file), microseconds(damage_in, file)) for _ in range(2000)]
+            read, look = map(median, zip(*times, strict=True))
+            size = file.stat().st_size
+            print(f"{size:8,} bytes: read {read:4.0f} µs, look {look:4.0f} µs, {look / read:.2f} of it")
+
+
+if __name__ == "__main__":
+    main()
