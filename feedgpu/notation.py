@@ -218,7 +218,7 @@ def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any]]
     edition = Edition(root)
     if not os.path.exists(root / "partition.json"):
         begun = (root / ".incoming" / "partition.json").exists()
-        again = ", for one was being written when its process ended: run feedgpu prepare once more"
+        again = ", for one is being written: wait, or, if its process ended, run feedgpu prepare once more"
         raise DatasetError(f"there is no dataset in {root}: it has no partition.json{again * begun}")
     found = []
     for file in (root / "partition.json", root / "labels.json"):

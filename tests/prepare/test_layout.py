@@ -496,7 +496,7 @@ def test_a_folder_of_feedgpu_that_is_a_link_is_refused(tmp_path, root, name):
 
 def test_what_an_unfinished_commit_needs_is_said(root):
     staged(root)
-    with pytest.raises(DatasetError, match="it has no partition.json, for one was being written when"):
+    with pytest.raises(DatasetError, match="it has no partition.json, for one is being written: wait, or"):
         load_notation(root)
 
 
