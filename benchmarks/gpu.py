@@ -143,7 +143,9 @@ def trained_by(network: nn.Module, device):
 
     def step(X, y):
         X = X.float() / 255 if X.dtype == torch.uint8 else X
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=device.type == "cuda"
+        ):  # some CPUs crawl in it
             loss = nn.functional.cross_entropy(network(X.to(memory_format=torch.channels_last)), y)
         optimizer.zero_grad()
         loss.backward()
