@@ -1,5 +1,6 @@
 """The notation of the article on disk: IDs, files, `partition` and `labels`, and what is wrong with them."""
 
+import io
 import os
 import re
 from collections import Counter
@@ -54,11 +55,13 @@ def read_tensor(file: Path) -> torch.Tensor:
     Raises OSError if the file cannot be opened, ValueError in plain words if it holds anything else.
     """
     with opened(file) as stream:
-        if PICKLE.match(stream.read(2)):
+        size = os.fstat(stream.fileno()).st_size
+        source = io.BytesIO(stream.read()) if size < SMALL else stream
+        if PICKLE.match(source.read(2)):
             raise ValueError(NO_TENSOR)
-        stream.seek(0)
+        source.seek(0)
         try:
-            X = torch.load(stream, map_location="cpu", weights_only=True)
+            X = torch.load(source, map_location="cpu", weights_only=True)
         except OSError:
             raise
         except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
@@ -69,7 +72,6 @@ def read_tensor(file: Path) -> torch.Tensor:
                     f"it asks to run {asked[1]}, which is refused: save a plain tensor"
                 ) from error
             raise ValueError(NO_TENSOR) from error
-        size = os.fstat(stream.fileno()).st_size
     if not isinstance(X, torch.Tensor):
         raise ValueError(f"it holds a {type(X).__name__}, not a tensor")
     X = dense(X)
@@ -102,6 +104,7 @@ def dense(X: torch.Tensor) -> torch.Tensor:
     return X
 
 
+SMALL = 2**24  # bytes of a file that is read at once: torch.load reads many pieces, which takes longer
 PICKLE = re.compile(rb"\x80[^\x02]", re.DOTALL)  # how one begins that torch.save never writes
 NO_TENSOR = "it is empty, cut short or not written by torch.save"
 

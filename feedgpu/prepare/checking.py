@@ -26,7 +26,7 @@ from ..notation import (
 from ..outside import opened, read_json, reason, wanting
 from ..packed import Pack, same
 from ..rooms import MissingExtra
-from ..system import progress
+from ..system import ctrl_c_deferred, progress
 from .commit import suffix_of
 from .files import decode_whole, files_below, is_image
 from .layout import one_thread
@@ -111,9 +111,12 @@ def faults_of_samples(
 def damage_in(file: Path) -> str | None:
     "What the checksums in a .pt file, which is a zip archive, say against it; torch.load does not look"
     try:
-        with opened(file) as stream, zipfile.ZipFile(stream) as archive:
-            if wrong := archive.testzip():
-                return f"{wrong} in it is not what was saved (CRC)"
+        with opened(file) as stream:
+            with ctrl_c_deferred():  # half a ZipFile would complain when it goes
+                archive = zipfile.ZipFile(stream)
+            with archive:
+                if wrong := archive.testzip():
+                    return f"{wrong} in it is not what was saved (CRC)"
     except zipfile.BadZipFile:
         return None  # of torch before 1.6: without checksums
     except Exception as error:
