@@ -164,14 +164,14 @@ class Pack:
         self.rows = self._rows() if with_IDs else {}
         with suppress(AttributeError, OSError):  # a system that takes no advice
             mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not what lies behind it
-        self.file = handle_of(self.folder / "samples.npy")
+        self.file = self._load("samples.npy", handle_of)
         weakref.finalize(self, os.close, self.file)
         self.waited = True
         self.memory = BatchMemory()
 
-    def _load(self, name: str, **how: Any) -> Any:
+    def _load(self, name: str, read: Callable[..., Any] = read_array, **how: Any) -> Any:
         try:
-            return read_array(self.folder / name, **how)
+            return read(self.folder / name, **how)
         except Exception as error:  # NumPy evaluates a header, in which anything may stand
             if what := wanting(error):
                 raise Shortage(f"{self.folder / name} could not be read for want of {what}") from error

@@ -487,3 +487,14 @@ def test_unequal_samples_are_refused_where_they_must_be_alike(packed):
     dataset.like = "id-1", dataset[0][0]
     with pytest.raises(DatasetError, match="samples of one batch must be alike: 'id-1' is .* is .* 1×8×9"):
         dataset.__getitems__([0, 1])
+
+
+def test_a_file_that_goes_while_the_pack_is_opened_is_a_sentence(packed, monkeypatch):
+    "Between its mapping and the opening of its handle, as another pack comes in its place"
+
+    def gone(file):
+        raise FileNotFoundError(2, "No such file or directory", str(file))
+
+    monkeypatch.setattr(packed_module, "handle_of", gone)
+    with pytest.raises(DatasetError, match="samples.npy cannot be read: there is no such file"):
+        Pack(packed()[0])
