@@ -16,9 +16,9 @@ import sys
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's idle threads leave the CPUs to the workers
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's idle threads leave the CPUs to the workers
 
 import torch
 from torch import nn
