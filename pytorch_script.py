@@ -242,8 +242,10 @@ def parse():
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(args.device, True):
         parser.error(f"argument --device: no {args.device} here, or none that this build of torch can use")
-    if not args.checkpoint.parent.is_dir() or args.checkpoint.is_dir() or args.checkpoint.is_symlink():
-        parser.error(f"argument --checkpoint: {args.checkpoint} is a link, or no file of an existing folder")
+    if not args.checkpoint.parent.is_dir() or args.checkpoint.is_dir():
+        parser.error(f"argument --checkpoint: {args.checkpoint} is not a file in a folder that exists")
+    if args.checkpoint.is_symlink():
+        parser.error(f"argument --checkpoint: {args.checkpoint} is a link: name the file that it leads to")
     args.device = torch.device(next(filter(there.get, there)) if args.device == "auto" else args.device)
     return args
 
@@ -260,7 +262,7 @@ if __name__ == "__main__":
     except (DatasetError, MissingExtra) as error:
         sys.exit(str(error))
     except (KeyboardInterrupt, RuntimeError) as error:
-        if isinstance(error.__cause__ or error, KeyboardInterrupt):  # the cause: where torch imports late
+        if KeyboardInterrupt in (type(error), type(error.__cause__)):  # the cause: where torch imports late
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             kept = f"{args.checkpoint} is whole" if args.checkpoint.exists() else "no epoch was complete"
             print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)

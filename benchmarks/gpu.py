@@ -143,9 +143,8 @@ def trained_by(network: nn.Module, device):
 
     def step(X, y):
         X = X.float() / 255 if X.dtype == torch.uint8 else X
-        with torch.autocast(
-            device.type, torch.bfloat16, enabled=device.type == "cuda"
-        ):  # some CPUs crawl in it
+        # Without a GPU in float32: many a CPU takes minutes for convolutions in bf16
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = nn.functional.cross_entropy(network(X.to(memory_format=torch.channels_last)), y)
         optimizer.zero_grad()
         loss.backward()

@@ -233,9 +233,8 @@ def disks(rounds: int, rng: random.Random, folder: Path) -> Counter:
     if code == 0:
         return found + Counter(json.loads(result.read_text()))
     words = (folder / "words").read_text()
-    found[
-        "not done, no small disk: " + words[-60:].strip() if "PermissionError" in words else f"✗ {words}"
-    ] += 1
+    forbidden = "PermissionError" in words
+    found["full disks not tried: no mounts here" if forbidden else f"✗ full disks: {code}, {words}"] += 1
     return found
 
 
@@ -360,7 +359,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def mutations(rounds: int, rng: random.Random, folder: Path) -> Counter:
-    "Files changed at random: each is read, or refused in a sentence; check looks at CRCs too"
+    "Files changed at random: each is read, or refused in a sentence"
     root = folder / "data"
     write(edition(1), root)
     pack(root)
@@ -469,6 +468,7 @@ def interrupts(rounds: int, rng: random.Random, folder: Path) -> Counter:
             found[f"✗ {what} hangs"] += 1
         elif error := bare(log):
             found[f"✗ {what}: exit code {code}, {error}"] += 1
+            print(log.read_text())
         elif code not in (0, 130) and not (code == -signal.SIGINT and "train" in what):  # during its imports
             found[f"✗ {what}: exit code {code}: {log.read_text()[-80:]!r}"] += 1
         else:
