@@ -35,7 +35,7 @@ from feedgpu import (
 )
 from feedgpu.outside import opened, wanting
 from feedgpu.rooms import MissingExtra
-from feedgpu.system import progress
+from feedgpu.system import ctrl_c_heard, progress
 from my_classes import Dataset
 
 HERE = Path(__file__).parent
@@ -256,9 +256,8 @@ if __name__ == "__main__":
     import torch._dynamo  # noqa: F401  which Adam would import, where a Ctrl-C could be lost
 
     try:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        main(args)
+        with ctrl_c_heard():
+            main(args)
     except (DatasetError, MissingExtra) as error:
         sys.exit(str(error))
     except (KeyboardInterrupt, RuntimeError) as error:

@@ -26,6 +26,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -448,12 +449,11 @@ def interrupts(rounds: int, rng: random.Random, folder: Path) -> Counter:
     root, log = folder / "data", folder / "log"
     write(edition(1), root)
     pack(root)
+    words = f"prepare synthetic --samples 60 --shape 1 8 8 --force --data {folder / 'other'}".split()
     works = {
-        "prepare": lambda: command(
-            f"prepare synthetic --samples 60 --shape 1 8 8 --force --data {folder / 'other'}".split()
-        ),
-        "pack": lambda: command(["pack", "--data", str(root)]),
-        "check": lambda: command(["check", "--data", str(root)]),
+        "prepare": partial(command, words),
+        "pack": partial(command, ["pack", "--data", str(root)]),
+        "check": partial(command, ["check", "--data", str(root)]),
         "train": train(root),
         "train --packed": train(root, "--packed"),
     }

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
 from .rooms import MissingExtra
+from .system import ctrl_c_heard
 
 if TYPE_CHECKING:
     from .prepare import Source
@@ -30,8 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     "Does what the command line asks for, and returns the exit code"
     args = None
     try:
-        args = parse(arguments)
-        return done(args)
+        with ctrl_c_heard():
+            args = parse(arguments)
+            return done(args)
     except KeyboardInterrupt:
         kept = f"{args.data} is as it was, or new and whole" if args else "nothing was begun"
         print(f"\nStopped by Ctrl-C: {kept}.", file=sys.stderr)

@@ -1,5 +1,6 @@
 """What a process needs of its system: CPUs, files written whole, a Ctrl-C that waits, a progress bar."""
 
+import _thread
 import errno
 import glob
 import itertools
@@ -7,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -14,9 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import torch
-
 T = TypeVar("T")
+SOON = 0.01  # seconds
 
 
 @contextmanager
@@ -38,6 +39,35 @@ def ctrl_c_deferred() -> Iterator[None]:
             handler(*struck[0])
 
 
+@contextmanager
+def ctrl_c_heard() -> Iterator[None]:
+    """In this block every Ctrl-C raises KeyboardInterrupt, also where it would have ended the process.
+
+    Python prints and drops what a finalizer raises: a Ctrl-C that struck in one strikes again a moment later.
+    The handler and `sys.unraisablehook` are put back at the end.
+    """
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    deadly = handler is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+
+    def dropped(what: Any) -> None:
+        if not isinstance(what.exc_value, KeyboardInterrupt):
+            hook(what)
+            return
+        again = threading.Timer(SOON, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+
+    if deadly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        if deadly:
+            signal.signal(signal.SIGINT, handler)
+
+
 def save_whole(content: object, file: Path, keep: bool = False) -> Path | None:
     """torch.save, whole or not at all: whoever is killed while writing leaves the file that was there.
 
@@ -45,6 +75,8 @@ def save_whole(content: object, file: Path, keep: bool = False) -> Path | None:
     returned. A Ctrl-C takes effect when all is done. Raises OSError, and leaves everything as it was, where
     the disk is full or refuses, and where `file` is a link.
     """
+    import torch  # here, so that the command line can import this module in no time
+
     aside = None
     if file.is_symlink():
         raise OSError(errno.ELOOP, f"it is a link to {os.path.realpath(file)}: name that file", str(file))

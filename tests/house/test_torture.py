@@ -8,8 +8,7 @@ import sys
 import pytest
 from syntax import ROOT
 
-# `interrupts` is left to `make torture`: 2 of 1,000 were swallowed, and a test that fails at times is none.
-PARTS = {"kills": 0.02, "disks": 0.04, "mutations": 0.01, "loops": 0.02}
+PARTS = {"kills": 0.02, "disks": 0.04, "mutations": 0.01, "interrupts": 0.03, "loops": 0.02}
 PARTS |= {"swaps": 0.01, "special": 1}
 
 

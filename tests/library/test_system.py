@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
 
 from feedgpu import available_cpus, save_whole, system
-from feedgpu.system import cgroup_quota, ctrl_c_deferred, progress
+from feedgpu.system import cgroup_quota, ctrl_c_deferred, ctrl_c_heard, progress
 
 # The machine
 
@@ -208,3 +209,39 @@ def test_a_ctrl_c_is_not_lost_where_the_block_fails():
     with pytest.raises(KeyboardInterrupt), ctrl_c_deferred():
         signal.raise_signal(signal.SIGINT)
         raise OSError("the disk is full")
+
+
+class Struck:
+    "Something that goes, and while it goes a Ctrl-C strikes"
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_is_not_lost_in_a_finalizer():
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), ctrl_c_heard():
+        thing = Struck()
+        del thing  # here Python drops the first KeyboardInterrupt
+        time.sleep(10)
+        pytest.fail("it was lost")
+    assert sys.unraisablehook is hook
+
+
+def test_what_else_a_finalizer_raises_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+    with ctrl_c_heard():
+        thing = type("Thing", (), {"__del__": lambda self: 1 / 0})()
+        del thing
+    assert told == [ZeroDivisionError]
+
+
+def test_a_ctrl_c_that_ends_the_process_is_heard_in_the_block_alone():
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt), ctrl_c_heard():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
