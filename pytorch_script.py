@@ -260,12 +260,12 @@ if __name__ == "__main__":
             main(args)
     except (DatasetError, MissingExtra) as error:
         sys.exit(str(error))
-    except (KeyboardInterrupt, RuntimeError) as error:
-        if KeyboardInterrupt in (type(error), type(error.__cause__)):  # the cause: where torch imports late
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            kept = f"{args.checkpoint} is whole" if args.checkpoint.exists() else "no epoch was complete"
-            print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)
-            sys.exit(130)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        kept = f"{args.checkpoint} is whole" if args.checkpoint.exists() else "no epoch was complete"
+        print(f"Stopped by Ctrl-C: {kept}.", file=sys.stderr)
+        sys.exit(130)
+    except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error) and not wanting(error):
             raise
         what = wanting(error) or "memory: try fewer workers or smaller batches, or a larger /dev/shm"

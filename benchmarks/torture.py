@@ -38,6 +38,7 @@ from tqdm import tqdm
 import pytorch_script
 from feedgpu import DatasetError, PackedDataset, PrefetchLoader, load_notation
 from feedgpu.command import main as command
+from feedgpu.command import run
 from feedgpu.images import ImageDataset
 from feedgpu.measure import machine
 from feedgpu.prepare import Source, check, pack, write
@@ -87,14 +88,17 @@ def code_of(work: Callable[[], object]) -> int:
             print(end.code, file=sys.stderr)
         code = end.code if isinstance(end.code, int) else 1 if end.code else 0
     except BaseException as error:
-        files = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
-        if isinstance(error, KeyboardInterrupt) and files <= {Path(__file__)}:
-            return 130
+        if isinstance(error, KeyboardInterrupt) and is_default():
+            return 130  # it struck before the program's first statement
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     return code if isinstance(code, int) else 0
+
+
+def is_default() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def ended(pid: int, limit: float = LIMIT) -> int | None:
@@ -443,24 +447,37 @@ def mutated_in_a_child(name: str, group: list, seeds: list[int], folder: Path) -
 # Interrupts
 
 
+ANEW = "from feedgpu.command import run; print('ready', flush=True); run()"
+
+
+def shell(words: list[str]) -> None:
+    "The command feedgpu, as a shell calls it"
+    sys.argv = ["feedgpu", *words]
+    run()
+
+
 def interrupts(rounds: int, rng: random.Random, folder: Path) -> Counter:
-    "Ctrl-C at a random moment of each command: exit code 130 or 0, no traceback, no process left"
+    "Ctrl-C at a random moment of each command: ended by it, exit code 130 or 0; no traceback, nothing left"
     found: Counter = Counter()
     root, log = folder / "data", folder / "log"
     write(edition(1), root)
     pack(root)
     words = f"prepare synthetic --samples 60 --shape 1 8 8 --force --data {folder / 'other'}".split()
     works = {
-        "prepare": partial(command, words),
-        "pack": partial(command, ["pack", "--data", str(root)]),
-        "check": partial(command, ["check", "--data", str(root)]),
+        "prepare": partial(shell, words),
+        "pack": partial(shell, ["pack", "--data", str(root)]),
+        "check": partial(shell, ["check", "--data", str(root)]),
         "train": train(root),
         "train --packed": train(root, "--packed"),
     }
-    for _ in range(rounds):
-        what = rng.choice(list(works))
-        pid = child(works[what], log)
-        time.sleep(0.003 + rng.random() * (0.25 if "train" in what else 0.03))
+    longest = dict.fromkeys(works, 0.03) | {"train": 0.25, "train --packed": 0.25, "check, anew": 1.5}
+    anew = [sys.executable, "-c", ANEW, "check", "--data", str(root)]
+    for number in range(rounds):
+        what = rng.choice(list(works)) if number % 20 else "check, anew"  # a process that imports torch
+        pid = child(works.get(what, partial(os.execv, sys.executable, anew)), log)
+        while what not in works and (not log.exists() or "ready" not in log.read_text()):
+            time.sleep(0.001)
+        time.sleep(0.003 + rng.random() * longest[what])
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
         code = ended(pid)
@@ -469,7 +486,7 @@ def interrupts(rounds: int, rng: random.Random, folder: Path) -> Counter:
         elif error := bare(log):
             found[f"✗ {what}: exit code {code}, {error}"] += 1
             print(log.read_text())
-        elif code not in (0, 130) and not (code == -signal.SIGINT and "train" in what):  # during its imports
+        elif code not in (0, 130, -signal.SIGINT):  # 130 in a shell, too: before or after the work
             found[f"✗ {what}: exit code {code}: {log.read_text()[-80:]!r}"] += 1
         else:
             found[f"{what}: exit code {code}"] += 1

@@ -1,8 +1,6 @@
 """`python3 -m feedgpu`: the command feedgpu."""
 
-import sys
-
-from .command import main
+from .command import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -16,6 +16,7 @@ The samples are tensors or, as jpeg or files, image files for feedgpu.images.Ima
 """
 
 import argparse
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,26 +28,27 @@ if TYPE_CHECKING:
     from .prepare import Source
 
 
+def run() -> NoReturn:
+    """What the shell calls. Before the work begins, and when it is done, a Ctrl-C ends the process at once:
+    torch aborts where it is interrupted while it is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(main())
+
+
 def main(arguments: list[str] | None = None) -> int:
     "Does what the command line asks for, and returns the exit code"
-    args = None
-    try:
-        with ctrl_c_heard():
-            args = parse(arguments)
-            return done(args)
-    except KeyboardInterrupt:
-        kept = f"{args.data} is as it was, or new and whole" if args else "nothing was begun"
-        print(f"\nStopped by Ctrl-C: {kept}.", file=sys.stderr)
-        return 130
-
-
-def done(args: argparse.Namespace) -> int:
-    "The exit code, once it is done; what went wrong is said in a sentence"
+    args = parse(arguments)
     from .notation import DatasetError  # imports torch, for which --help need not wait
     from .outside import reason, visible, wanting
+    from .prepare import checking  # noqa: F401  and with it what every task imports
 
     try:
-        return {"prepare": prepare, "pack": pack, "check": check}[args.task](args)
+        with ctrl_c_heard():
+            return {"prepare": prepare, "pack": pack, "check": check}[args.task](args)
+    except KeyboardInterrupt:
+        print(f"\nStopped by Ctrl-C: {args.data} is as it was, or new and whole.", file=sys.stderr)
+        return 130
     except (DatasetError, MissingExtra) as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 T = TypeVar("T")
 SOON = 0.01  # seconds
@@ -44,10 +44,19 @@ def ctrl_c_heard() -> Iterator[None]:
     """In this block every Ctrl-C raises KeyboardInterrupt, also where it would have ended the process.
 
     Python prints and drops what a finalizer raises: a Ctrl-C that struck in one strikes again a moment later.
-    The handler and `sys.unraisablehook` are put back at the end.
+    Libraries written in C at times raise an error of their own in its place: once it struck, any error that
+    ends the block is a KeyboardInterrupt. A handler of the program's own is left as it is, and SIGINT ignored
+    stays ignored. What was set is put back at the end.
     """
     hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
-    deadly = handler is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    ours = handler in (signal.SIG_DFL, signal.default_int_handler)
+    ours = ours and threading.current_thread() is threading.main_thread()
+    struck = False
+
+    def strike(*_: Any) -> NoReturn:
+        nonlocal struck
+        struck = True
+        raise KeyboardInterrupt
 
     def dropped(what: Any) -> None:
         if not isinstance(what.exc_value, KeyboardInterrupt):
@@ -57,14 +66,18 @@ def ctrl_c_heard() -> Iterator[None]:
         again.daemon = True
         again.start()
 
-    if deadly:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.unraisablehook = dropped
     try:
+        if ours:
+            signal.signal(signal.SIGINT, strike)
         yield
+    except Exception as error:
+        if struck:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         sys.unraisablehook = hook
-        if deadly:
+        if ours:
             signal.signal(signal.SIGINT, handler)
 
 

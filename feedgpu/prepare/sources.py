@@ -15,6 +15,7 @@ import torch
 from ..notation import DatasetError
 from ..order import hashed_seed
 from ..rooms import MissingExtra
+from ..system import ctrl_c_deferred
 from .layout import Source
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def split(labels: dict[str, int], seed: int = 0) -> dict[str, list[str]]:
 def samples_of_sklearn() -> Any:
     "The module that has its samples; it takes a second to import"
     try:
-        import sklearn.datasets
+        with ctrl_c_deferred():  # torn while it is imported, a package may catch the Ctrl-C and be half there
+            import sklearn.datasets
     except ImportError as error:
         raise MissingExtra(
             "digits and photographs come with scikit-learn, which is not installed: pip install scikit-learn"

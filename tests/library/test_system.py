@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -243,5 +244,25 @@ def test_a_ctrl_c_that_ends_the_process_is_heard_in_the_block_alone():
         with pytest.raises(KeyboardInterrupt), ctrl_c_heard():
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_error_that_a_library_raises_in_its_place_is_a_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), ctrl_c_heard():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise TypeError("expected str, bytes or os.PathLike object")
+    with pytest.raises(TypeError), ctrl_c_heard():
+        raise TypeError("without a Ctrl-C")
+
+
+@pytest.mark.parametrize("own", [signal.SIG_IGN, lambda *_: None])
+def test_a_handler_of_the_program_is_left_as_it_is(own):
+    before = signal.signal(signal.SIGINT, own)
+    try:
+        with ctrl_c_heard():
+            signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is own
     finally:
         signal.signal(signal.SIGINT, before)
