@@ -47,7 +47,7 @@ def waterfall(stalls: dict, step: float):
                 max(end, before), row, f" {number(end - 1e3 * step, 2)} ms, {percent(share)}", va="center"
             )
         axes.set_yticks(range(len(shares)), stalls)
-        axes.set(xlim=(0, 1.2 * max(ends)), title=said)
+        axes.set(xlim=(0, 1.25 * max(ends)), title=said)
         axes.set_xlabel("milliseconds for one batch", loc="left")
         axes.invert_yaxis()
         axes.tick_params(left=False)
