@@ -227,7 +227,7 @@ def parse():
     add("--data", type=Path, help="folder of the dataset (data, beside this script)")
     add("--max-epochs", type=int, default=12, help="(12)")
     add("--batch-size", type=int, help="(64)")
-    add("--num-workers", type=int, default=min(6, available_cpus()), help="processes that read (CPUs, or 6)")
+    add("--num-workers", type=int, default=min(6, available_cpus()), help="processes (CPUs, at most 6)")
     add("--packed", action="store_true", help="read what `feedgpu pack` packed")
     add("--learning-rate", type=float, help="at first; ×0.85 each epoch (0.003)")
     add("--seed", type=int, help="of the weights and of the order of the samples (0)")

@@ -82,7 +82,7 @@ def make_source(args: argparse.Namespace) -> "Source":
     from .prepare import digits, folder, photographs, synthetic, table
 
     if getattr(args, "kept_as", None) == "files" and (args.size or args.mode):
-        raise DatasetError("files that are kept are not changed: leave --size and --mode out")
+        raise DatasetError("--as files keeps the images as they are: leave --size and --mode out")
     size = (args.size[0], args.size[1]) if getattr(args, "size", None) else None
     match args.source:
         case "photographs" if size:
@@ -152,7 +152,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add_sources(preparing.add_subparsers(dest="source", required=True, metavar="SOURCE"))
     packing = add(tasks, "pack", "put all samples of a dataset into one file, for PackedDataset")
-    add_size(packing, "of the images, which are packed decoded")
+    add_size(packing, "decode the images to this size, and pack their pixels")
     add(tasks, "check", "read a whole dataset and list what is wrong with it")
     return parser.parse_args(arguments)
 

@@ -95,7 +95,7 @@ class Gathered:
     def __getitem__(self, _: object) -> NoReturn:
         raise TypeError(
             "This dataset gathers whole batches, which this collate_fn cannot take apart: "
-            "say dataset.__getitems__ = None, and it gets samples"
+            "set dataset.__getitems__ = None, and collate_fn gets single samples"
         )
 
 

@@ -100,7 +100,7 @@ def dense(X: torch.Tensor) -> torch.Tensor:
     X = X.detach().resolve_conj().resolve_neg().as_subclass(torch.Tensor)
     shown = prod(X.shape) * X.itemsize  # X.nbytes may be more than it can count
     if shown > (held := X.untyped_storage().nbytes()):
-        raise ValueError(f"it shows {shown:,} bytes, of which it holds {held:,}: save X.contiguous()")
+        raise ValueError(f"its shape takes {shown:,} bytes, its storage has {held:,}: save X.contiguous()")
     return X
 
 

@@ -78,7 +78,7 @@ class PrefetchLoader:
         if isinstance(dataset, torch.utils.data.IterableDataset):
             raise TypeError("PrefetchLoader needs a dataset with a length and indices, no IterableDataset")
         if batch_size is None:
-            raise ValueError("PrefetchLoader makes batches: batch_size is a number")
+            raise ValueError("PrefetchLoader hands over whole batches: give batch_size a number")
         if shuffle and generator is None:
             generator = torch.Generator().manual_seed(torch.initial_seed())
         self._loader = DataLoader(  # checks the arguments, and makes a batch sampler of them
@@ -123,7 +123,7 @@ class PrefetchLoader:
             super().__setattr__(name, value)
         else:
             if name in OF_THE_ORDER:
-                raise ValueError(f"{name} has made the order of this loader: make another one")
+                raise ValueError(f"{name} is fixed once the loader is made: make a new PrefetchLoader")
             refuse_for_workers(name, value)
             setattr(self._loader, name, value)  # which refuses what it would not heed
 

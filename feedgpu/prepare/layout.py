@@ -187,7 +187,7 @@ def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[Partition,
                 unreadable[ID] = error
     if unreadable and not skip_unreadable:
         raise DatasetError(
-            f"{len(unreadable):,} of {len(IDs):,} samples cannot be read, so none was written: mend these, "
+            f"{len(unreadable):,} of {len(IDs):,} samples cannot be read, so none was written: repair these, "
             "or leave them out with --skip-unreadable\n" + "\n".join(map(str, unreadable.values()))
         )
     partition = {name: [ID for ID in IDs if ID not in unreadable] for name, IDs in source.partition.items()}

@@ -73,14 +73,12 @@ def what_to_pack(root: Path, size: tuple[int, int] | None) -> tuple[list[str], d
     suffix = suffix_of(root, [ID for IDs in read_notation(root)[0].values() for ID in IDs])
     partition, labels = load_notation(root, suffix)
     if suffix == "" and size is None:
-        raise DatasetError(
-            f"the samples of {root} are image files: say --size H W, and they are packed decoded"
-        )
+        raise DatasetError(f"the samples of {root} are image files: say --size H W to pack their pixels")
     if suffix != "" and size is not None:
         raise DatasetError(f"the samples of {root} are tensors, packed as they are: leave --size out")
     packed = root / "packed"
     if packed.exists() and not (packed / "manifest.json").is_file():
-        raise DatasetError(f"{packed} is where the pack goes, and is no pack: move it away")
+        raise DatasetError(f"{packed} is no pack, and a pack would take its place: move it away")
     return [ID for IDs in partition.values() for ID in IDs], labels
 
 

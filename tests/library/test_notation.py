@@ -338,7 +338,7 @@ def test_what_has_no_such_form_is_refused_by_its_kind(kind):
 @pytest.mark.parametrize("size", [(40_000_000_000,), (2**31, 2**31)])
 def test_a_tensor_that_shows_more_than_its_file_holds_is_refused(tmp_path, size):
     torch.save(torch.zeros(1).expand(size), tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="bytes, of which it holds 4: save X.contiguous"):
+    with pytest.raises(ValueError, match="bytes, its storage has 4: save X.contiguous"):
         read_tensor(tmp_path / "a.pt")
 
 

@@ -376,7 +376,7 @@ def test_arguments_that_cannot_be():
 
     with pytest.raises(TypeError, match="no IterableDataset"):
         PrefetchLoader(Stream())
-    with pytest.raises(ValueError, match="batch_size is a number"):
+    with pytest.raises(ValueError, match="give batch_size a number"):
         PrefetchLoader(Numbers(), batch_size=None)
     for wrong in (0, -1):
         with pytest.raises(ValueError, match="batch_size should be a positive integer"):
@@ -434,7 +434,7 @@ def test_an_attribute_that_would_have_no_effect_later_cannot_be_set(name, value)
 @pytest.mark.parametrize("name", ["shuffle", "generator"])
 def test_the_order_cannot_be_changed_later(name):
     loader = PrefetchLoader(Numbers(), 8)
-    with pytest.raises(ValueError, match=f"^{name} has made the order of this loader: make another one$"):
+    with pytest.raises(ValueError, match=f"^{name} is fixed once the loader is made: make a new"):
         setattr(loader, name, torch.Generator())
 
 

@@ -130,7 +130,7 @@ def test_samples_that_are_gone_cannot_be_packed_again(root):
 def test_something_else_of_that_name_is_left_alone(root):
     (root / "packed").mkdir()
     (root / "packed/mine.txt").write_text("mine")
-    with pytest.raises(DatasetError, match="packed is where the pack goes, and is no pack: move it away"):
+    with pytest.raises(DatasetError, match="packed is no pack, and a pack would take its place: move it"):
         pack(root)
     assert (root / "packed/mine.txt").exists()
 
