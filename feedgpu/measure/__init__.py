@@ -11,7 +11,7 @@ from ..rooms import lazily, require
 if TYPE_CHECKING:
     from .diagnosis import Stalls, because, sample_parts, stalls
     from .epoch import data_stall, median_epoch, run_epoch, training_step
-    from .spread import Spread, alternate, each
+    from .spread import Spread, alternate, each, repeat
     from .this_machine import machine, memory
     from .words import number, percent
 
@@ -28,6 +28,7 @@ __all__ = [
     "memory",
     "number",
     "percent",
+    "repeat",
     "run_epoch",
     "sample_parts",
     "stalls",
@@ -38,7 +39,7 @@ __getattr__, __dir__ = lazily(
     {
         "diagnosis": ["Stalls", "because", "sample_parts", "stalls"],
         "epoch": ["data_stall", "median_epoch", "run_epoch", "training_step"],
-        "spread": ["Spread", "alternate", "each"],
+        "spread": ["Spread", "alternate", "each", "repeat"],
         "this_machine": ["machine", "memory"],
         "words": ["number", "percent"],
     },

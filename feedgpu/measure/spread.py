@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -21,6 +22,11 @@ class Spread:
     def of(cls, values: Iterable[float]) -> "Spread":
         values = list(values)
         return cls(median(values), min(values), max(values))
+
+    def times(self, other: "Spread") -> str:
+        "This one's median as a multiple of the other's; where their ranges overlap, the sentence says so"
+        overlap = self.low <= other.high and other.low <= self.high
+        return f"{self.median / other.median:.1f} ×" + " (the ranges overlap)" * overlap
 
     def __format__(self, unit: str) -> str:
         "f'{spread:samples/s}': the median, and from where to where; '%' and 'ms' scale it"
@@ -43,13 +49,28 @@ def alternate(runs: dict[str, Callable[[], float]], rounds: int = 5) -> dict[str
     return {name: Spread.of(found) for name, found in values.items()}
 
 
-def each(action: Callable[[Any], object], items: list[Any]) -> Callable[[], float]:
-    "A function that calls `action` on every item and returns the seconds an item, for `alternate`"
+def repeat(run: Callable[[], float], rounds: int = 5) -> Spread:
+    "Measures one thing `rounds` times; `run` measures once and returns the number."
+    return alternate({"": run}, rounds)[""]
+
+
+def each(action: Callable[[Any], object], items: list[Any], threads: int = 1) -> Callable[[], float]:
+    """A function that calls `action` on every item and returns the seconds an item, for `alternate`.
+
+    `threads`: how many share the items.
+    """
+
+    def part(some: list[Any]) -> None:
+        for item in some:
+            action(item)
 
     def run() -> float:
         start = time.perf_counter()
-        for item in items:
-            action(item)
+        if threads == 1:
+            part(items)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(part, [items[thread::threads] for thread in range(threads)]))
         return (time.perf_counter() - start) / len(items)
 
     return run

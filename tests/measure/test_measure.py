@@ -9,7 +9,17 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from feedgpu import PackedDataset, measure, read_tensor
-from feedgpu.measure import Spread, alternate, because, data_stall, run_epoch, sample_parts, stalls
+from feedgpu.measure import (
+    Spread,
+    alternate,
+    because,
+    data_stall,
+    each,
+    repeat,
+    run_epoch,
+    sample_parts,
+    stalls,
+)
 from feedgpu.measure.diagnosis import files_opened
 from feedgpu.measure.epoch import hold, replay
 from feedgpu.measure.page_cache import NotCold
@@ -230,3 +240,21 @@ def test_things_are_measured_in_turn():
     found = alternate({"a": lambda: run("a"), "b": lambda: run("b")}, rounds=3)
     assert order == list("ababab")
     assert found == {"a": Spread(3, 1, 5), "b": Spread(4, 2, 6)}
+
+
+def test_one_thing_repeated():
+    values = iter([3, 1, 2])
+    assert repeat(lambda: next(values), rounds=3) == Spread(2, 1, 3)
+
+
+def test_a_ratio_says_whether_the_ranges_overlap():
+    assert Spread(4, 3, 5).times(Spread(2, 1, 2.5)) == "2.0 ×"
+    assert Spread(4, 3, 5).times(Spread(2, 1, 3)) == "2.0 × (the ranges overlap)"
+    assert Spread(2, 1, 3).times(Spread(4, 3, 5)) == "0.5 × (the ranges overlap)"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_share_the_items(threads):
+    done = []
+    seconds = each(done.append, list(range(7)), threads)()
+    assert sorted(done) == list(range(7)) and seconds > 0
