@@ -131,10 +131,10 @@ def files_opened() -> Iterator[list[Path]]:
 def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
     """Where the time of one sample goes, in seconds a sample, files in the page cache and nobody in the way.
 
-    "open and read": the bytes of its own files. "deserialise": the rest of the dataset's method `load`, or of
-    the whole sample if there is none. "transform": its `transform`. "the rest" of `__getitem__`. And its
-    part of the batch's "collate" and, if the loader has workers, of the hand-over between processes: "copy"
-    in the worker, "receive" in the main process.
+    "open and read": the bytes of its own files. "make": what the dataset's method `load` does besides, or the
+    whole sample if it has no such method: deserialising, decoding, computing. "transform": its `transform`.
+    "the rest" of `__getitem__`. And its part of the batch's "collate" and, if the loader has workers, of the
+    hand-over between processes: "copy" in the worker, "receive" in the main process.
 
     Raises ValueError for an IterableDataset and for a loader that yields nothing.
     """
@@ -158,7 +158,7 @@ def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
         loading = took.get("reading", took["making"] - took["transforming"])
         now = {
             "open and read": read,
-            "deserialise": max(0.0, loading - read),
+            "make": max(0.0, loading - read),
             "transform": took["transforming"],
             "the rest": max(0.0, took["making"] - loading - took["transforming"]),
             "collate": took["collating"],
@@ -177,10 +177,10 @@ def because(found: Stalls, parts: dict[str, Spread]) -> str:
     largest = max(parts, key=lambda name: parts[name].median)
     share = parts[largest].median / sum(part.median for part in parts.values())
     if stall < 0.05:
-        said = f"Batches from memory would save {percent(stall)} of the time, so data is not what takes it"
+        said = f"Data is not the limit: with free batches an epoch would take {percent(stall)} less"
     else:
-        said = f"Your model waits: {percent(stall)} of the time would vanish if batches were free; "
-        said += f"{percent(share)} of a sample's time is to {largest.replace('the rest', 'do the rest')}"
+        said = f"The model waits for data: with free batches an epoch would take {percent(stall)} less. "
+        said += f"The largest part of a sample is '{largest}', {percent(share)}"
     if found.fetch_stall and found.fetch_stall.median >= 0.05:
-        said += f"; from the disk an epoch takes {1 / (1 - found.fetch_stall.median):.1f} times as long"
+        said += f". With cold files an epoch takes {1 / (1 - found.fetch_stall.median):.1f} times as long"
     return said + "."

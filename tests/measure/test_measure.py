@@ -193,16 +193,16 @@ def test_where_the_time_of_a_sample_goes(dataset):
     training_set = Dataset(partition["train"], labels, root, transform=twice_as_long)
     parts = sample_parts(DataLoader(training_set, batch_size=4, num_workers=1), rounds=2)
     assert list(parts) == [
-        "open and read", "deserialise", "transform", "the rest", "collate", "copy", "receive",
+        "open and read", "make", "transform", "the rest", "collate", "copy", "receive",
     ]  # fmt: skip
     assert parts["transform"].low >= 0.01
     assert max(parts, key=lambda name: parts[name].median) == "transform"
-    assert parts["deserialise"].median > 0 and parts["open and read"].median > 0
+    assert parts["make"].median > 0 and parts["open and read"].median > 0
     pack(root)
     packed = sample_parts(DataLoader(PackedDataset(partition["train"], labels, root), batch_size=2), rounds=1)
     assert packed["open and read"].median < 5e-6, "the file of all samples is not read for one batch"
     costly = sample_parts(DataLoader(Costly(8, waiting=0.01), batch_size=2), rounds=1)
-    assert costly["deserialise"].median > 0.01, "without a method load all of a sample is one part"
+    assert costly["make"].median > 0.01, "without a method load all of a sample is one part"
     assert costly["open and read"].median < 0.001
 
 
@@ -212,14 +212,14 @@ def of(*values):
 
 def test_the_sentence_names_the_largest_part():
     found = measure.Stalls(of(100), of(50), of(25), of(0.5), of(0.1), of(0.5), of(0.5))
-    said = because(found, {"open and read": of(1), "deserialise": of(3)})
+    said = because(found, {"open and read": of(1), "make": of(3)})
     assert said == (
-        "Your model waits: 50 % of the time would vanish if batches were free; 75 % of a sample's time is to "
-        "deserialise; from the disk an epoch takes 2.0 times as long."
+        "The model waits for data: with free batches an epoch would take 50 % less. The largest part of a "
+        "sample is 'make', 75 %. With cold files an epoch takes 2.0 times as long."
     )
     found = measure.Stalls(of(100), of(99), None, of(0), of(0.1), of(0.01), None, "no files")
     assert because(found, {"collate": of(1)}) == (
-        "Batches from memory would save 1 % of the time, so data is not what takes it."
+        "Data is not the limit: with free batches an epoch would take 1 % less."
     )
 
 

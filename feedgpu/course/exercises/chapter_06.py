@@ -9,11 +9,11 @@ from ..verdicts import exercise, short
 
 CAUSES = {
     1: "the device is the limit",
-    2: "too few workers",
-    3: "samples take too long to make",
-    4: "the workers start in every epoch",
-    5: "one slow sample holds up the line",
-    6: "handing batches over takes too long",
+    2: "there are too few workers",
+    3: "a sample takes too long to make",
+    4: "the workers start again in every epoch",
+    5: "one slow sample holds up those behind it",
+    6: "the hand-over of batches takes too long",
 }
 LOOK = {  # of each time line its cause, and where that shows
     "A": (3, "neither worker ever rests; with both CPUs taken, what would a third worker get?"),

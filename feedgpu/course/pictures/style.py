@@ -20,7 +20,7 @@ COLOURS = {
     "held up": "#999999",  # a loop with a batch, whose device takes no more
     # The parts of one sample, as feedgpu.measure.sample_parts names them
     "open and read": "#56B4E9",
-    "deserialise": "#CC79A7",
+    "make": "#CC79A7",
     "transform": "#CC79A7",
     "collate": "#999999",
     "copy": "#009E73",
