@@ -29,13 +29,15 @@ def simulated(
     does: str = "computes",
     parts: Parts | None = None,
 ) -> View:
-    """What a DataLoader would do with samples that each take `sample` ms and steps of `step` ms: a time line,
-    throughput and data stall, by `feedgpu.measure.simulation.simulate`.
+    """Simulates a DataLoader whose samples take `sample` ms each and whose steps take `step` ms: a time line,
+    the rate and the data stall, by `feedgpu.measure.simulation.simulate`.
 
-    `does`: a sample "computes", and shares the CPUs with others, or "waits", as for a distant disk. `parts`:
-    collating, handing over and starting up as `measure_parts` of feedgpu.measure.parts
-    finds them; without it, as they are here. Raises ValueError for settings that cannot be.
+    `does`: a sample "computes", and shares the CPUs with other work, or "waits", as for a remote disk.
+    `parts`: the times of collating, handing over and starting, and the CPUs that other programs use, as
+    `measure_parts` of feedgpu.measure.parts measures them; without `parts` they are measured here. Raises
+    ValueError for impossible settings.
     """
+    parts = parts or parts_here()
     lines = {"predicted": _simulated(workers, batch_size, prefetch, sample, step, does, parts)}
     stall = _stall(lines["predicted"], step)
     who = f"{workers} worker{'s' * (workers > 1)}" if workers else "no worker"
@@ -43,7 +45,7 @@ def simulated(
     said = (
         f"{who}, batches of {batch_size}, prefetch {prefetch}; a sample {does} for {number(sample, 2)} ms, "
     )
-    said += f"a step takes {number(step, 2)} ms"
+    said += f"a step takes {number(step, 2)} ms; other programs use ≈ {parts.others:.1f} CPUs"
     return viewed("\n".join([said, *_told(lines, step)]), gantt, lines, title)
 
 
@@ -56,16 +58,16 @@ def measured_beside(
     does: str = "computes",
     parts: Parts | None = None,
 ) -> View:
-    """`simulated`, and below it the same settings really run: a DataLoader over samples that are `Costly`,
-    behind the stand-in `Device`, with what they took.
+    """Draws the prediction of `simulated` and, below it, a real run with the same settings: a DataLoader of
+    `Costly` samples, with the stand-in `Device` as the model.
 
-    Raises ValueError for settings that cannot be, or that would run for more than 10 s.
+    Raises ValueError for impossible settings, and for a run that would take more than 10 s.
     """
     predicted = _simulated(workers, batch_size, prefetch, sample, step, does, parts)
     if predicted.seconds > 10:
         raise ValueError(
-            f"{BATCHES} batches of this would run for {predicted.seconds:.0f} s, and nobody waits for more "
-            "than 10 s: choose a shorter sample, smaller batches or more workers"
+            f"{BATCHES} batches with these settings would take {predicted.seconds:.0f} s, more than the 10 s "
+            "allowed: choose a shorter sample, smaller batches or more workers"
         )
     dataset = Costly(BATCHES * batch_size, **{COSTS[does]: sample / 1000}, shape=SHAPE)
     ahead = prefetch if workers else None
@@ -73,13 +75,13 @@ def measured_beside(
     measured = record(loader, Device(step / 1000))
     lines = {"predicted": predicted, "measured": measured}
     off = abs(predicted.rate / measured.rate - 1)
-    title = f"Predicted and measured throughput differ by ≈ {percent(off)}"
+    title = f"Predicted and measured rates differ by ≈ {percent(off)}"
     return viewed("\n".join(_told(lines, step)), gantt, lines, title)
 
 
 def pipeline(parts: Parts | None = None) -> ipywidgets.VBox:
     """A widget over `simulated`: sliders for workers, batch size, prefetch, sample and step, and a button
-    that runs the same setting and draws it below the prediction. `parts`: as for `simulated`."""
+    that runs the same settings and draws the run below the prediction. `parts`: as for `simulated`."""
     parts = parts or parts_here()
     controls = {
         "workers": ipywidgets.IntSlider(2, 0, 8, description="workers"),
@@ -101,22 +103,22 @@ def pipeline(parts: Parts | None = None) -> ipywidgets.VBox:
 
 @cache
 def parts_here() -> Parts:
-    "What handing over and starting up take on this machine, for samples that cost nothing to make"
+    "The parts of a loader on this machine whose samples take no time to make"
     return measure_parts(DataLoader(Costly(256, shape=SHAPE), batch_size=32))
 
 
 def _simulated(workers, batch_size, prefetch, sample, step, does, parts) -> Timeline:
     if does not in COSTS:
-        raise ValueError(f"a sample {' or '.join(COSTS)}, and nothing else")
+        raise ValueError(f"a sample {' or '.join(COSTS)}, but does={does!r} was given")
     if not 0 <= sample <= 1000 or not 0 <= step <= 10_000:
-        raise ValueError("a sample takes from 0 to 1,000 ms, a step from 0 to 10,000 ms")
+        raise ValueError("sample must be 0 to 1,000 ms, and step 0 to 10,000 ms")
     parts = (parts or parts_here()).with_batch_size(batch_size)
     parts = replace(parts, samples=[sample / 1000], cpu_share=float(does == "computes"), in_main=None)
     return simulate(parts, workers, BATCHES, step / 1000, prefetch=prefetch)
 
 
 def _stall(timeline: Timeline, step: float) -> float:
-    "Data stall: batches from memory would leave the steps alone"
+    "The data stall: with batches from memory, only the steps would take time"
     return max(0.0, 1 - BATCHES * step / 1000 / max(timeline.seconds, 1e-9))
 
 

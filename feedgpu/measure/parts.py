@@ -19,17 +19,17 @@ from .timeline import recording
 
 @dataclass
 class Parts:
-    "The times of the parts of a loader, in seconds, as one worker needs them that has a CPU for itself"
+    "The seconds that each part of a loader takes, for one worker that has a CPU to itself"
 
     samples: list[float]  # to make one sample, each as often as it came up
     cpu_share: float  # of that time: 1 for a sample that computes, near 0 for one that waits
-    collating: float  # of one batch
-    copying: float  # of one batch into shared memory: the worker's side of the hand-over
-    receiving: float  # of one batch that is ready: the main process's side
-    starting: float  # of one worker, in the main process
-    arriving: float  # of one worker, until it asks for its first batch
-    ending: float  # of the epoch: the workers go
-    batch_size: int
+    collating: float = 0.0  # of one batch
+    copying: float = 0.0  # of one batch into shared memory: the worker's side of the hand-over
+    receiving: float = 0.0  # of one batch that is ready: the main process's side
+    starting: float = 0.0  # of one worker, in the main process
+    arriving: float = 0.0  # of one worker, until it asks for its first batch
+    ending: float = 0.0  # of the epoch: the workers go
+    batch_size: int = 1
     cpus: float = 0.0  # that workers and step share; 0: all that this process may use
     others: float = 0.0  # CPUs' worth of work that other programs wanted meanwhile
     delays: tuple = (0.0,)  # of a batch on its way: the worker posts it while it makes the next one
@@ -79,7 +79,8 @@ class Parts:
 def measure_parts(loader: DataLoader, batches: int = 8) -> Parts:
     """Measures the parts of `loader` on its first batches, with one worker and an idle main process.
 
-    Takes the time of about three times `batches`. Raises ValueError if the loader yields nothing.
+    This takes about as long as loading three times that many batches. Raises ValueError if the loader yields
+    no batch.
     """
     before = busy_elsewhere()
     fast, arrived, starting, ending = one_worker(first_batches(loader, batches))
@@ -102,7 +103,7 @@ def measure_parts(loader: DataLoader, batches: int = 8) -> Parts:
         ending=ending,
         others=max(0.0, (worked - work) / (until - since)),
         delays=tuple(max(0.0, one - receiving) for one in posted[1:-1] or posted),
-        in_main=Parts(**alone, copying=0, receiving=0, starting=0, arriving=0, ending=0),
+        in_main=Parts(**alone),
     )
 
 

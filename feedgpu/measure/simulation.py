@@ -18,10 +18,11 @@ from .timeline import Span, Timeline
 
 
 def rate(parts: Parts, workers: int, step: float = 0.0, step_cpus: float = 0.0, run_ahead: int = 0) -> float:
-    """Samples a second, by hand: the slowest of three, which are the workers, the main process and the CPUs.
+    """Samples a second, by a formula: the least that workers, main process and CPUs can deliver.
 
-    `step`: seconds of a training step, of one batch. `step_cpus`: how many CPUs it uses. `run_ahead`: as in
-    `simulate`; a device with a queue computes while the main process receives.
+    `step`: the seconds of a training step on one batch. `step_cpus`: how many CPUs the step uses.
+    `run_ahead`: as in `simulate`; a device with a queue computes while the main process receives. The formula
+    leaves out the start of the workers and what other programs use; `simulate` counts both.
     """
     each = step / parts.batch_size
     if workers == 0:
@@ -47,12 +48,14 @@ def simulate(
     persistent: bool = False,
     seed: int = 0,
 ) -> Timeline:
-    """One epoch of a DataLoader with `workers`, as a Timeline: who would do what when.
+    """Simulates one epoch of a DataLoader with `workers` and returns its Timeline: each process's work.
 
-    It has the loader's own rules: a queue of indices for each worker, dealt in turn; batches delivered in
-    order; at most `prefetch` batches a worker asked for and not yet delivered. Sample times are drawn from
-    `parts.samples`; processes that compute share the CPUs. `run_ahead`: steps that the device's queue holds
-    before the main process must wait. `persistent`: the workers are there already.
+    The simulation follows the loader's rules. Each worker has a queue of indices, and batches go to the
+    workers in turn. Batches are delivered in order. Each worker is asked for at most `prefetch` batches that
+    are not yet delivered. Sample times are drawn from `parts.samples`. Processes that compute share the CPUs
+    with each other and with the other programs of `parts.others`. `run_ahead`: steps that the device's queue
+    holds before the main process must wait. `persistent`: the workers have started already. Raises ValueError
+    for impossible settings.
     """
     counts = workers, batches, prefetch, run_ahead
     if any(int(count) != count for count in counts) or not (

@@ -5,6 +5,7 @@ Classes of a module, so that workers under every start method find them.
 
 import time
 
+import numpy
 import torch
 
 
@@ -33,6 +34,23 @@ def compute(seconds: float):
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
+
+
+class Multiplied(torch.utils.data.Dataset):
+    """`size` samples that each multiply matrices with NumPy, on as many threads as NumPy uses. A sample is
+    the number of torch's threads in the process that makes the sample."""
+
+    def __init__(self, size: int):
+        self.size, self.matrix = size, numpy.eye(384)
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.size:
+            raise IndexError(f"there is no sample {index} among {self.size}")
+        self.matrix @ self.matrix @ self.matrix
+        return torch.get_num_threads()
 
 
 class Ready(torch.utils.data.Dataset):

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from feedgpu.measure.workloads import Costly, Ready, compute
+from feedgpu.measure.workloads import Costly, Multiplied, Ready, compute
 
 
 def test_a_sample_waits_and_computes_as_long_as_it_says():
@@ -29,3 +29,7 @@ def test_they_end():
     assert [tuple(batch.shape) for batch in batches] == [(4, 2)] * 3
     with pytest.raises(IndexError, match="no batch 3 among 3"):
         Ready(3, (4, 2))[3]
+
+
+def test_samples_that_multiply_tell_the_threads_of_torch():
+    assert list(Multiplied(3)) == [torch.get_num_threads()] * 3
