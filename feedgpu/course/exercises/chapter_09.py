@@ -172,6 +172,12 @@ def prefetched(answer):
             )
         if gpu.races:
             return gpu.races[0]
+    try:
+        left = list(answer(iter([]), StandIn()))
+    except Exception as error:
+        return f"a loader without batches ends in {type(error).__name__}: such a loop should end at once"
+    if left:
+        return "you hand over a batch of a loader that has none"
 
 
 def fault_of_sent(batch, expected: list, number: int, gpu: StandIn) -> str | None:
