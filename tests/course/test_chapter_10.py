@@ -3,6 +3,7 @@
 from collections import deque
 
 import pytest
+import torch
 
 from feedgpu.course import verdict
 
@@ -91,6 +92,17 @@ def forgets_the_last(batches, gpu):
         before = now
 
 
+def fails_on_nothing(batches, gpu):
+    batches = list(batches)
+    batches[0]
+    yield from right(iter(batches), gpu)
+
+
+def adds_to_nothing(batches, gpu):
+    batches = list(batches) or [[torch.zeros(1), torch.zeros(1)]]
+    yield from right(iter(batches), gpu)
+
+
 @pytest.mark.parametrize("ahead", [1, 2, 3])
 def test_a_right_answer_is_right(ahead):
     given = verdict.prefetched(lambda batches, gpu: right(batches, gpu, ahead))
@@ -111,6 +123,8 @@ WRONG = {
     "forgets": (forgets_the_last, "expected 7 batches, you handed over 6"),
     "no generator": (lambda b, g: None, "expected a generator, you gave None"),
     "on the host": (lambda b, g: iter(b), "is not on the device"),
+    "fails on nothing": (fails_on_nothing, "a loader without batches ends in IndexError"),
+    "adds to nothing": (adds_to_nothing, "you hand over a batch of a loader that has none"),
     "wrong order": (lambda b, g: right(reversed(list(b)), g), "has other numbers"),
 }
 

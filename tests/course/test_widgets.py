@@ -345,4 +345,4 @@ def test_what_was_measured_is_below_what_was_predicted():
     quick = SETTINGS | {"batch_size": 4, "sample": 1.0, "step": 1.0, "does": "waits", "workers": 1}
     view = measured_beside(**quick, parts=PARTS)
     assert [line.split()[0] for line in view.text.splitlines()] == ["predicted", "measured"]
-    assert re.fullmatch(r"Predicted and measured throughput differ by ≈ \d+ %", view.message)
+    assert re.fullmatch(r"Predicted and measured rates differ by ≈ \d+ %", view.message)
