@@ -6,6 +6,7 @@ notebook would pass. These checks close that hole.
 
 import ast
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -96,6 +97,43 @@ def test_stored_notebook(path):
 
 def test_there_are_notebooks():
     assert NOTEBOOKS
+
+
+COLUMNS, LONGEST, MEDIAN = 88, 20, 5  # of code cells, in lines that are not empty; the goal is a median of 4
+MAY_BE_LONGER = ("same-as:loop", "exercise:")  # the article's training loop, and files to be mended
+
+
+def shape_problems(notebook):
+    "Code cells that are too wide or too long to be read at a glance"
+    lengths = []
+    for number, cell in enumerate(code_cells(notebook), 1):
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        lengths.append(len(lines))
+        if wide := [line for line in lines if len(line) > COLUMNS]:
+            yield f"cell {number} has a line of {len(wide[0])} columns"
+        exempt = any(tag.startswith(MAY_BE_LONGER) for tag in cell.metadata.get("tags", []))
+        if len(lines) > LONGEST and not exempt:
+            yield f"cell {number} has {len(lines)} lines"
+    if median(lengths) > MEDIAN:
+        yield f"half of the cells have {median(lengths):.0f} lines or more"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_are_read_at_a_glance(path):
+    assert list(shape_problems(nbformat.read(path, as_version=4))) == []
+
+
+@pytest.mark.parametrize(
+    "source, tags, problem",
+    [
+        ("x = 1\n" * 21, [], "cell 1 has 21 lines"),
+        ("x = 1\n" * 21, ["exercise:x"], "half of the cells have 21 lines or more"),
+        ("#" * 89, [], "cell 1 has a line of 89 columns"),
+    ],
+)
+def test_a_cell_that_is_too_large_is_found(source, tags, problem):
+    notebook = new_notebook(cells=[new_code_cell(source, metadata={"tags": tags})])
+    assert next(shape_problems(notebook)) == problem
 
 
 # The checks themselves: a sound notebook passes, and every planted fault is found.
