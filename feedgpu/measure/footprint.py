@@ -1,11 +1,12 @@
-"""Memory as it is: what a process and its workers really take, shared pages counted once.
+"""The memory that a process and its workers really take, with shared pages counted once.
 
-The resident size that tools show (RSS) counts a page once for every process that shares it, so it says that
-workers take what they do not. PSS divides a shared page among its sharers; private memory is what would come
-back if the process ended.
+The resident size that tools show (RSS) counts a shared page in full for every process, so the sizes of a
+loader's processes add up to more than they take. PSS divides a shared page among the processes that share it.
+Private memory is what the system would get back if the process ended.
 """
 
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,17 +17,22 @@ import psutil
 
 @dataclass
 class Footprint:
-    """Bytes of memory. `private`: of this process alone. `pss`: its share of everything; in it
+    """Bytes of memory. `private`: of this process alone. `pss`: its share of all its pages. In `pss` are
     `mapped_files`, which the system can take back, and `shared_memory`, where workers put batches.
 
-    Off Linux only `private` is known, and the others are 0. Batches that wait in a loader's queue belong to
-    no process: they lie in /dev/shm.
+    On systems other than Linux only `private` is known, and the others are 0. Batches that wait in a loader's
+    queue belong to no process: `in_dev_shm` counts them.
     """
 
     private: int = 0
     pss: int = 0
     mapped_files: int = 0
     shared_memory: int = 0
+
+    @property
+    def without_files(self) -> int:
+        "The bytes of `pss` that the system cannot take back: all but mapped files"
+        return self.pss - self.mapped_files
 
     def __add__(self, other: "Footprint") -> "Footprint":
         return Footprint(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -45,6 +51,11 @@ def footprint(pid: int | None = None) -> Footprint:
     return Footprint(private, size["Pss"], size.get("Pss_File", 0), size.get("Pss_Shmem", 0))  # Linux 5.9
 
 
+def in_dev_shm() -> int:
+    "Bytes in Linux's /dev/shm, where batches wait for the loop: those of all programs. 0 on other systems."
+    return shutil.disk_usage("/dev/shm").used if os.path.exists("/dev/shm") else 0
+
+
 def family() -> dict[int, Footprint]:
     "{process id: Footprint} of this process, first, and of all that it started, such as workers"
     found = {}
@@ -57,8 +68,8 @@ def family() -> dict[int, Footprint]:
 
 
 def growth(batches: Iterable, every: int = 1) -> list[Footprint]:
-    """The memory of this process and its workers together, before the first batch and after each `every`
-    batches. Its `pss` grows with each batch where something is kept, or where workers copy what they share.
+    """The memory of this process and its workers together, before the first batch and after every `every`
+    batches. `pss` grows if something is kept from batch to batch, or if workers copy pages that they share.
     """
     iterator = iter(batches)
     taken = [sum(family().values(), Footprint())]

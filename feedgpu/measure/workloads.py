@@ -72,8 +72,8 @@ class Ready(torch.utils.data.Dataset):
 
 
 class Counted(torch.utils.data.Dataset):
-    """Wraps a map-style `dataset` and counts the samples that are made of it, by whatever process: the counts
-    lie in shared memory, one place for each worker and one for the process itself."""
+    """Wraps a map-style `dataset` and counts its samples, whichever process makes them. The counts lie in
+    shared memory: one number for each worker and one for the main process."""
 
     def __init__(self, dataset, most_workers: int = 64):
         self.dataset = dataset
@@ -94,10 +94,10 @@ class Counted(torch.utils.data.Dataset):
         return self.counts.sum().item()
 
     def made_at_rest(self, least: int = 0, rest: float = 0.5, deadline: float = 60) -> int:
-        """Samples made when the workers rest: once there are `least`, and `rest` seconds bring no more.
+        """Samples made once the workers rest: at least `least` exist, and `rest` seconds add none.
 
-        A worker may import torch for seconds before its first sample, and looks at rest meanwhile: `least`
-        waits for it, but not beyond `deadline` seconds.
+        A worker may spend seconds on importing torch before its first sample. `least` waits for these
+        samples, for at most `deadline` seconds.
         """
         end = time.monotonic() + deadline
         while self.made < least and time.monotonic() < end:

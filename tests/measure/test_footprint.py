@@ -7,8 +7,9 @@ import sys
 
 import psutil
 import pytest
+import torch
 
-from feedgpu.measure.footprint import Footprint, family, footprint, growth
+from feedgpu.measure.footprint import Footprint, family, footprint, growth, in_dev_shm
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is shared")
 MB = 1_000_000
@@ -31,6 +32,15 @@ def test_what_is_mapped_is_told_apart(tmp_path):
     ):
         assert sum(mapped[::4096]) > 0  # every page is read
         assert footprint().mapped_files - before.mapped_files > 35 * MB
+
+
+@linux
+def test_shared_memory_is_counted():
+    before = in_dev_shm()
+    held = torch.zeros(40 * MB, dtype=torch.uint8).share_memory_()
+    held += 1  # every page is written
+    assert in_dev_shm() - before > 30 * MB
+    assert Footprint(1, 7, 3).without_files == 4
 
 
 @linux

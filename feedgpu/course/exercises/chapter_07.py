@@ -1,4 +1,4 @@
-"""The exercise of chapter 07: what is asked of an answer."""
+"""The exercise of chapter 07: the judge of a portable script."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ def portable(answer):
     if re.search(r"^raise NotImplementedError", source, re.MULTILINE):
         raise NotImplementedError
     if not re.search(r"num_workers\W+[1-9]", source):
-        return "expected a loader with a worker, I see no num_workers of 1 or more in your script"
+        return "expected a loader with a worker, but your script has no num_workers of 1 or more"
     content = bytes(range(3, 60))
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -43,30 +43,31 @@ def portable(answer):
             told.setdefault(fault or "right", []).append(method)
         said = ". ".join(f"{' and '.join(methods)}: {fault}" for fault, methods in told.items())
         hidden = [what for what, sign in STILL_THERE.items() if sign(source) and what not in said]
-        return f"{said}. Behind that error waits {' and '.join(hidden)}" if hidden else said
-    ends = [f"{method} printed it and ended with exit {run.returncode}" for method, run in runs.items()]
-    return Right(f"Expected {10 * sum(content)}: {', '.join(ends)}")
+        return f"{said}. Your script also still has {' and '.join(hidden)}" if hidden else said
+    ends = [f"{method} printed it and exited with {run.returncode}" for method, run in runs.items()]
+    return Right(f"The expected sum is {10 * sum(content)}: {', '.join(ends)}")
 
 
 def start_methods() -> list[str]:
-    "Those that this system has and advises: macOS has fork too, but its own libraries may not survive it"
+    "The start methods of this system, but no fork on macOS, whose own libraries may crash after it"
     methods = multiprocessing.get_all_start_methods()
     return [method for method in methods if method != "fork" or sys.platform == "linux"]
 
 
 def fault_of(run: subprocess.Popen, expected: int, seconds: float = 60) -> str:
-    "What went wrong when a script was run, in a sentence, or nothing"
+    "What went wrong in a script's run, in a sentence, or an empty string"
     try:
         said, complaints = run.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"no answer after {seconds:.0f} s, so a worker hangs"
+        return f"no answer after {seconds:.0f} s, so a worker probably hangs"
     number = said.strip().rpartition("\n")[2]
     if run.returncode == 0 and number_in(number) == expected:
         return ""
     if run.returncode == 0:
         fault = f"expected {expected}, it printed {short(number)}"
         if expected == 10 * number_in(number):
-            fault += ", so scale is 1 in the worker, which imports the file afresh: give it to the dataset"
+            fault += ", so scale is 1 in the worker: it imports the file, and does not run what is below "
+            fault += '`if __name__ == "__main__":`. Give scale to the dataset'
         return fault
     for sign, sentence in SIGNS.items():
         if re.search(sign, complaints):
@@ -77,7 +78,7 @@ def fault_of(run: subprocess.Popen, expected: int, seconds: float = 60) -> str:
 
 
 def end(run: subprocess.Popen):
-    "Ends a script and the workers that it may have left."
+    "Ends a script and any workers that it left behind."
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
@@ -90,25 +91,26 @@ def number_in(text: str) -> int:
     return int((re.findall(r"-?\d+", text) or [0])[0])
 
 
-# What a script that is not portable says in its errors, and what that means. The first that fits is told.
+# Signs in the errors of a script that is not portable, and what each means. The first that fits is shown.
 SIGNS = {
     r"bootstrapping phase": (
-        "a fresh worker imports your file, which starts a worker again: what starts them belongs under "
-        '`if __name__ == "__main__":`'
+        "a fresh worker imports your file, and the file starts a worker again: put the lines that start "
+        'workers under `if __name__ == "__main__":`'
     ),
     r"(?i)pickle '_io\.": (
-        "an open file cannot be sent to a worker: keep its name in the dataset, and open it where the first "
-        "sample is read"
+        "an open file cannot be sent to a worker: store the file's name in the dataset, and open the file "
+        "where the first sample is read"
     ),
     r"<lambda>": (
-        "a function is sent by its name in a module, and a lambda has none: give collate_fn one that has"
+        "a worker finds a function by its name in a module, and a lambda has no name: give collate_fn a "
+        "function with a name"
     ),
     r"(?:local object|<locals>)": (
-        "what is defined inside a function is not found by a worker: define it at the top level of the file"
+        "a worker cannot find what is defined inside a function: define it at the top level of the file"
     ),
 }
 
-# Python tells one error at a time, so a reader who begins with another fault would see no progress.
+# Python shows one error at a time; without this a reader who repairs a different fault sees no progress.
 STILL_THERE = {
     "a lambda": lambda source: re.search(r"\blambda\b", code_of(source)),
     "a start of workers without `if __name__ ==`": lambda source: "__main__" not in code_of(source),
@@ -116,5 +118,5 @@ STILL_THERE = {
 
 
 def code_of(source: str) -> str:
-    "A script without what follows a #"
+    "A script without its comments"
     return re.sub("#.*", "", source)
