@@ -124,10 +124,9 @@ def stalls() -> dict[str, float]:
 def under_the_picture() -> str:
     first, *_, last = stalls().values()
     return (
-        f"Each bar is the time of one batch of 32 photographs, on 2 CPUs. The model computes for "
-        f"{1e3 * STEP:.0f} ms of it, on a stand-in for a GPU. The **data stall** is the share of the time "
-        f"that would vanish if batches were free: {100 * first:.0f} % with the article's loop, "
-        f"{100 * last:.0f} % after chapter 10.\n"
+        f"One batch of 32 photographs on 2 CPUs, with a simulated GPU step of {1e3 * STEP:.0f} ms. Orange is "
+        "the **data stall**: the time that would vanish if every batch were ready at once. It falls "
+        f"from {100 * first:.0f} % of the time (the article's loop) to {100 * last:.0f} % (chapter 10).\n"
     )
 
 
@@ -241,7 +240,8 @@ def gains() -> str:
     lines.append(f"| JPEGs, decoded | {median(usual):,.0f}/s | {median(ours):,.0f}/s | {times(ratio)} | – |")
     return (
         "\n".join(lines)
-        + f"\n\n({machine_of(peers)}. The usual loader: its best number of workers. Cold: from the disk.)\n"
+        + f"\n\n({machine_of(peers)}. Loading alone, no model. The usual loader: one file a sample, its best "
+        "number of workers. ×: median of alternating rounds, files in memory; cold ×: files on the disk.)\n"
     )
 
 
@@ -260,9 +260,10 @@ def ahead() -> str:
     warm = " and ".join(named(name) for name, rate in others.items() if rate[0] > ours[0])
     cold = " and ".join(named(name) for name, rate in others.items() if (rate[2] or 0) > ours[2])
     return (
-        f"For samples of 3 KB, {warm} are ahead while files are warm, and {cold} when they are cold. A pack "
-        f"exists beside mapped safetensors because of cold files: {ours[2]:.1f}× the usual loader against "
-        f"{mapped[2]:.1f}×. [All loaders, side by side](benchmarks/README.md).\n"
+        f"For samples of 3 KB, {warm} are faster than this package while files are in memory, and {cold} "
+        f"when files are cold. Cold, a pack is {ours[2]:.1f} times as fast as the usual loader and mapped "
+        f"safetensors {mapped[2]:.1f} times; that is why packs exist. "
+        "[All loaders, side by side](benchmarks/README.md).\n"
     )
 
 
