@@ -62,7 +62,7 @@ def ctrl_c_heard() -> Iterator[None]:
         if not isinstance(what.exc_value, KeyboardInterrupt):
             hook(what)
             return
-        again = threading.Timer(SOON, _thread.interrupt_main)
+        again = threading.Timer(SOON, interrupt_main)
         again.daemon = True
         again.start()
 
@@ -79,6 +79,14 @@ def ctrl_c_heard() -> Iterator[None]:
         sys.unraisablehook = hook
         if ours:
             signal.signal(signal.SIGINT, handler)
+
+
+def interrupt_main() -> None:
+    "A Ctrl-C for the main thread, which a sleep or a read there hears, where the system can send one"
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def save_whole(content: object, file: Path, keep: bool = False) -> Path | None:
