@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy
 
+from .system import ctrl_c_deferred
+
 FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 ARRAY = b"\x93NUMPY"  # how a .npy file begins
 
@@ -57,7 +59,7 @@ def read_json(file: str | Path) -> Any:
 
 def read_array(file: str | Path, **how: Any) -> Any:
     """The array in a .npy file; `mmap_mode`: mapped. Raises OSError and ValueError; no pickle is read."""
-    with opened(file) as stream:
+    with opened(file) as stream, ctrl_c_deferred():  # NumPy raises a TypeError in the place of one
         if stream.read(len(ARRAY)) != ARRAY:
             raise ValueError("it is no .npy file")
         if how:

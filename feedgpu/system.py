@@ -44,9 +44,9 @@ def ctrl_c_heard() -> Iterator[None]:
     """In this block every Ctrl-C raises KeyboardInterrupt, also where it would have ended the process.
 
     Python prints and drops what a finalizer raises: a Ctrl-C that struck in one strikes again a moment later.
-    Libraries written in C at times raise an error of their own in its place: once it struck, any error that
-    ends the block is a KeyboardInterrupt. A handler of the program's own is left as it is, and SIGINT ignored
-    stays ignored. What was set is put back at the end.
+    Libraries written in C at times raise an error of their own in its place, and somebody may catch that: once
+    it struck, the block ends in KeyboardInterrupt. A handler of the program's own is left as it is, and SIGINT
+    that is ignored stays ignored. What was set is put back at the end.
     """
     hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
     ours = handler in (signal.SIG_DFL, signal.default_int_handler)
@@ -71,6 +71,8 @@ def ctrl_c_heard() -> Iterator[None]:
         if ours:
             signal.signal(signal.SIGINT, strike)
         yield
+        if struck:
+            raise KeyboardInterrupt
     except Exception as error:
         if struck:
             raise KeyboardInterrupt from error

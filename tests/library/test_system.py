@@ -257,6 +257,8 @@ def test_an_error_that_a_library_raises_in_its_place_is_a_ctrl_c():
         raise TypeError("expected str, bytes or os.PathLike object")
     with pytest.raises(TypeError), ctrl_c_heard():
         raise TypeError("without a Ctrl-C")
+    with pytest.raises(KeyboardInterrupt), ctrl_c_heard(), suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # caught, and nothing raised in its place
 
 
 @pytest.mark.parametrize("own", [signal.SIG_IGN, lambda *_: None])
