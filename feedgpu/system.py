@@ -44,9 +44,9 @@ def ctrl_c_heard() -> Iterator[None]:
     """In this block every Ctrl-C raises KeyboardInterrupt, also where it would have ended the process.
 
     Python prints and drops what a finalizer raises: a Ctrl-C that struck in one strikes again a moment later.
-    Libraries written in C at times raise an error of their own in its place, and somebody may catch that: once
-    it struck, the block ends in KeyboardInterrupt. A handler of the program's own is left as it is, and SIGINT
-    that is ignored stays ignored. What was set is put back at the end.
+    Libraries written in C at times raise an error of their own in its place, which somebody may catch: once
+    it struck, the block ends in KeyboardInterrupt. The program's own handler is left as it is, and so is a
+    SIGINT that is ignored. What was set is put back at the end.
     """
     hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
     ours = handler in (signal.SIG_DFL, signal.default_int_handler)
