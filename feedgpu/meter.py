@@ -18,10 +18,12 @@ class Meter:
             ...
         print(meter.waiting_share)
 
-    `waiting` has one entry more than `computing`: the last is the end of the epoch, when the loader says
-    that there is no more. Together they are the wall time of the loop. On a CUDA device the marks are
-    events on the current stream, because the host runs ahead of the device and its own waiting misleads:
-    waiting is then the time in which the device had nothing to do. A call starts anew.
+    `waiting[i]` is the time before batch i and `computing[i]` the time spent on it; `waiting` has one entry
+    more, the wait for the end of the epoch. Together they are the wall time of the loop. Calling the meter
+    again forgets the loop before.
+
+    On a CUDA device the marks are events on the current stream. The host only queues work and runs ahead of
+    the device, so its own waiting says little; the events tell how long the device had nothing to do.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:

@@ -51,16 +51,17 @@ class Stalls:
 
 
 def stalls(loader: DataLoader, step: Callable, rounds: int = 3, device="cpu", timeout: float = 60) -> Stalls:
-    """Where an epoch's time goes, by leaving out one cause after another: the differential measurement of
-    DS-Analyzer (Mohan et al., VLDB 2021, section 4).
+    """How much of an epoch's time goes to making samples, and how much to reading them from the disk.
 
-    The two stalls are shares of different epochs, so they do not add up; and the warm one holds all that
-    workers cost, their start and end included. Cold are the files' bytes: what the system knows of folders,
-    and what a disk outside this machine keeps in its own memory, stays.
+    Each of `rounds` rounds runs three epochs over the same batches: with the batches held in memory, with the
+    files in the page cache (warm), and with the files taken out of it (cold). Then
 
-    In each of `rounds` rounds one epoch over batches held in memory, one over the loader with its files in
-    the page cache, and one with its files taken out of it. prep stall = 1 - warm / ingestion, fetch stall =
-    1 - cold / warm. All epochs have the same batches.
+        prep stall = 1 - warm rate / ingestion rate      fetch stall = 1 - cold rate / warm rate
+
+    This is the differential measurement of DS-Analyzer (Mohan et al., VLDB 2021, section 4). The two stalls
+    are shares of different epochs, so they do not add up. The prep stall includes what workers cost, also
+    their start and end. A cold epoch reads the files' bytes from the disk; the system's knowledge of folders
+    stays in memory, and so does what a disk outside this machine keeps in a cache of its own.
 
     The files are those that Python is seen to open while the samples are read once. Raises ValueError for a
     loader that yields nothing, TimeoutError if a worker delivers nothing for `timeout` seconds.
@@ -131,10 +132,11 @@ def files_opened() -> Iterator[list[Path]]:
 def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
     """Where the time of one sample goes, in seconds a sample, files in the page cache and nobody in the way.
 
-    "open and read": the bytes of its own files. "make": what the dataset's method `load` does besides, or the
-    whole sample if it has no such method: deserialising, decoding, computing. "transform": its `transform`.
-    "the rest" of `__getitem__`. And its part of the batch's "collate" and, if the loader has workers, of the
-    hand-over between processes: "copy" in the worker, "receive" in the main process.
+    "open and read": reading the bytes of its files. "make": the rest of the dataset's method `load`, or of
+    the whole sample if there is no such method; it may deserialise, decode or compute. "transform": the
+    dataset's `transform`. "the rest": what else `__getitem__` does. "collate": its share of making the batch.
+    If the loader has workers, also its share of the hand-over between processes: "copy" in the worker,
+    "receive" in the main process.
 
     Raises ValueError for an IterableDataset and for a loader that yields nothing.
     """

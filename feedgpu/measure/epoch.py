@@ -45,10 +45,10 @@ def training_step(model: torch.nn.Module, learning_rate: float = 0.003) -> Calla
 def data_stall(batches: Iterable, step: Callable, device="cpu") -> float:
     """Share of an epoch's time that would vanish if batches were free, 0 to 1.
 
-    One epoch over `batches` as they come, then one over the same batches held in memory:
-    1 - replayed / real. After DS-Analyzer (Mohan et al., VLDB 2021), which replays a cached batch. Unlike the
-    waiting it also counts what the loading takes from the step, such as the CPUs that workers use. Raises
-    ValueError for what can be gone through only once, or yields nothing.
+    Runs one epoch over `batches` as they come, then one over the same batches held in memory, and returns
+    1 - replayed / real. DS-Analyzer (Mohan et al., VLDB 2021) replays one cached batch in the same way.
+    Unlike the waiting, this also counts what loading takes from the step, such as the CPUs that workers use.
+    Raises ValueError for a generator, which can be gone through only once, and for no batches at all.
     """
     if iter(batches) is batches:
         raise ValueError("a generator can be gone through only once: give the loader itself")
