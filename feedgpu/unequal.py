@@ -25,7 +25,7 @@ class Padded(NamedTuple):
     "A batch of N samples, of which the longest has L elements along their first dimension"
 
     X: torch.Tensor  # N×L×…, 0 behind the end of each sample
-    mask: torch.Tensor  # N×L, bool: whether there is something
+    mask: torch.Tensor  # N×L, bool: True where a value belongs to the sample
     lengths: torch.Tensor  # N, int64
     y: torch.Tensor  # N
 
@@ -86,7 +86,7 @@ class SimilarLengths(torch.utils.data.Sampler[list[Visit]]):
 
     def __iter__(self) -> Iterator[list[Visit]]:
         visits, seed = list(self.visits), self.visits.epoch_seed
-        if self.drop_last:  # before the sorting: what is over is left to chance, not the longest
+        if self.drop_last:  # before sorting: chance picks the samples that are dropped
             visits = visits[: len(self) * self.batch_size]
         batches: list[list[Visit]] = []
         for pool in in_parts(visits, self.pool * self.batch_size):

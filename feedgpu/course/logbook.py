@@ -191,7 +191,7 @@ def miss(kept: dict) -> str:
         return "not a number to compare"
     if unit == "%":  # 1 % for 2 % is a good guess, 50 % for 100 % is not
         return f"off by {sign}{number(abs(guess - value), 2)} points"
-    if not factor(kept):
+    if not factor(kept) or (isinstance(guess, int) and isinstance(value, int) and max(guess, value) <= 10):
         return f"off by {sign}{number(abs(guess - value))}"
     return f"off by {sign}{times(factor(kept))}"
 
@@ -206,4 +206,7 @@ def shown(kept: dict, which: str) -> str:
     if not isinstance(value, (int, float)):
         return str(value)
     sign = "≈ " if which == "measured" and not kept["exact"] else ""
-    return f"{sign}{number(value)} {kept['unit']}".rstrip()
+    unit = kept["unit"]
+    if value == 1 and unit.endswith("s") and "/" not in unit and len(unit) > 2:  # not ms, s and samples/s
+        unit = unit[:-2] if unit.endswith(("ches", "sses")) else unit[:-1]
+    return f"{sign}{number(value)} {unit}".rstrip()

@@ -97,7 +97,7 @@ def exercise(judge=None, seconds: float | None = None):
 
 def judged(judge, answer, seconds: float) -> str:
     name = judge.__name__
-    not_started = f"… {name}: not started. Replace the `raise` above and run both cells."
+    not_started = f"… {name}: not started. Delete the `raise` above, write your answer and run both cells."
     try:
         with limited(seconds):
             fault = judge(answer)

@@ -183,6 +183,6 @@ def because(found: Stalls, parts: dict[str, Spread]) -> str:
     else:
         said = f"The model waits for data: with free batches an epoch would take {percent(stall)} less. "
         said += f"The largest part of a sample is '{largest}', {percent(share)}"
-    if found.fetch_stall and found.fetch_stall.median >= 0.05:
+    if found.fetch_stall and found.fetch_stall.median >= 0.05 <= 5 * found.fetch_stall.low:  # no noise
         said += f". With cold files an epoch takes {1 / (1 - found.fetch_stall.median):.1f} times as long"
     return said + "."

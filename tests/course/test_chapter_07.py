@@ -93,3 +93,12 @@ def test_what_hides_behind_an_error_is_named(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(mended(broken(), "guard"))
     said = repr(verdict.portable(tmp_path / "script.py"))
     assert "an open file cannot be sent" in said and said.endswith("Your script also still has a lambda")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has fork beside spawn")
+def test_a_script_that_ignores_the_method_is_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("feedgpu.course.exercises.chapter_07.start_methods", lambda: ["fork", "spawn"])
+    script = broken().replace('"multiprocessing_context": method', '"multiprocessing_context": "fork"')
+    (tmp_path / "script.py").write_text(script)
+    said = repr(verdict.portable(tmp_path / "script.py"))
+    assert "spawn: no worker was started by spawn" in said and "right: fork" not in said

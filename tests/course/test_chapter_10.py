@@ -125,6 +125,7 @@ WRONG = {
     "on the host": (lambda b, g: iter(b), "is not on the device"),
     "fails on nothing": (fails_on_nothing, "a loader without batches ends in IndexError"),
     "adds to nothing": (adds_to_nothing, "you hand over a batch of a loader that has none"),
+    "all at first": (lambda b, g: right(iter(list(b)), g), "take one from the loader when you send it"),
     "wrong order": (lambda b, g: right(reversed(list(b)), g), "has other numbers"),
 }
 

@@ -32,6 +32,8 @@ EXACT = {
     (2.0, torch.tensor(3), ""): "you said 2.00, it is 3: off by 1.5×",
     (100, 104, "files"): "you said 100 files, it is 104 files: off by 4.0 %",
     (np.int64(10), np.float32(0.5), ""): "you said 10, it is 0.500: off by 20×",
+    (4, 1, "epochs"): "you said 4 epochs, it is 1 epoch: off by 3",
+    (1, 30, "batches"): "you said 1 batch, it is 30 batches: off by 30×",
     (0, 5, "files"): "you said 0 files, it is 5 files: off by 5",
     (5, 0, ""): "you said 5, it is 0: off by 5",
     (-2, 3, ""): "you said -2, it is 3: off by 5",
@@ -157,7 +159,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_more(monkeypatch, tmp_pa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEEDGPU_LOGBOOK", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be written"):
-        assert said(capsys, 1, 2) == "you said 1, it is 2: off by 2.0×"
+        assert said(capsys, 1, 2) == "you said 1, it is 2: off by 1"
     logbook.running_table()
 
 

@@ -75,8 +75,8 @@ class Unshowable:
 ANSWERS = {
     "✓ six: twice three": lambda: 6,
     "✗ six: expected 6, you gave 7": lambda: 7,
-    "… six: not started. Replace the `raise` above and run both cells.": not_started,
-    "… six: not started. Replace the `...` above and run both cells.": ...,
+    "… six: not started. Delete the `raise` above, write your answer and run both cells.": not_started,
+    "… six: not started. Delete the `...` above, write your answer and run both cells.": ...,
     "✗ six: your answer led to NotImplementedError: Subclasses of Dataset should": half_there,
     "✗ six: your answer led to ZeroDivisionError": lambda: 1 / 0,
     "✗ six: your answer led to RecursionError": recurses,

@@ -16,6 +16,10 @@ def batches(answer):
             return f"expected batches to loop over, you gave {short(given)}"
         indices, lengths = [], []
         for batch in itertools.islice(given, n + 1):  # n batches are the most, and an answer may be endless
+            if isinstance(batch, int):
+                return (
+                    "expected a range for each batch, you gave single indices: `yield` each range, in a loop"
+                )
             if not hasattr(batch, "__len__"):
                 return f"expected a range or a list of indices for each batch, you gave {short(batch)}"
             indices += [int(index) for index in batch]
@@ -28,7 +32,10 @@ def batches(answer):
         if repeated := [index for index in visits if visits[index] > 1]:
             return f"{said} {named(repeated)} visited again: a batch begins where the one before ended"
         if lengths != (expected := [size] * (n // size) + [n % size] * (n % size > 0)):
-            return f"{said} expected batches of {short(expected)} samples, you gave {short(lengths)}"
+            if lengths[len(expected) :]:
+                return f"{said} your last batch has {lengths[-1]} samples: there are only {len(expected)} batches"
+            i = next(i for i, length in enumerate(expected) if length != lengths[i])
+            return f"{said} expected {expected[i]} samples in batch {i}, you gave {lengths[i]}"
 
 
 def named(indices: list[int]) -> str:

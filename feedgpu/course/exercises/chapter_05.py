@@ -12,6 +12,23 @@ class Batch(torch.Tensor):
         return self.as_subclass(torch.Tensor).to(*args, **kwargs)
 
 
+class Labels(Batch):
+    "Labels that note it if they are used before they were sent to a device"
+
+    used = False
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in USES:
+            Labels.used = True
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+USES = {torch.eq, torch.ne, torch.sub} | {
+    getattr(torch.Tensor, name) for name in ("eq", "__eq__", "ne", "__ne__", "sub", "__sub__", "__rsub__")
+}
+
+
 class Probe(torch.nn.Module):
     "Says of each sample the class that is written in it; keeps how it was asked."
 
@@ -32,12 +49,13 @@ def evaluate(answer):
     labels = torch.tensor([0, 1, 3, 2, 0, 2, 3, 0, 0])  # right are 2 of 4, 1 of 4 and 1 of 1
 
     def collate(samples):
-        return [torch.stack(part).as_subclass(Batch) for part in zip(*samples, strict=True)]
+        X, y = map(torch.stack, zip(*samples, strict=True))
+        return [X.as_subclass(Batch), y.as_subclass(Labels)]
 
     samples = torch.utils.data.TensorDataset(said, labels)
     generator = torch.utils.data.DataLoader(samples, batch_size=4, collate_fn=collate)
     for training in (True, False):
-        model = Probe().train(training)
+        model, Labels.used = Probe().train(training), False
         given = answer(model, generator, torch.device("cpu"))
         if len(model.asked) != 3:
             return f"expected the model to be asked about 3 batches, you asked it {len(model.asked)} times"
@@ -51,6 +69,11 @@ def evaluate(answer):
             return (
                 "expected batches on the device, the model was given one that never went there: a model "
                 "on a GPU refuses it; .to(device) returns the tensor to use"
+            )
+        if Labels.used:
+            return (
+                "expected labels on the device, yours were compared before they went there: on a GPU the "
+                "model's answers lie there, and two devices cannot be compared"
             )
         if with_graph:
             return (

@@ -7,8 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from ..verdicts import Right, exercise, short
 
@@ -33,10 +37,17 @@ def portable(answer):
                 runs[method] = subprocess.Popen(
                     command, cwd=folder, text=True, start_new_session=True, **streams
                 )
-            faults = {method: fault_of(run, 10 * sum(content)) for method, run in runs.items()}
+            with watched(runs) as seen:
+                faults = {method: fault_of(run, 10 * sum(content)) for method, run in runs.items()}
         finally:
             for run in runs.values():
                 end(run)
+    for method in runs:
+        if not faults[method] and method in FRESH and method not in seen[method]:
+            faults[method] = (
+                f"no worker was started by {method}: the loader's multiprocessing_context must be the method "
+                "that the command names"
+            )
     if any(faults.values()):
         told = {}
         for method, fault in faults.items():
@@ -52,6 +63,37 @@ def start_methods() -> list[str]:
     "The start methods of this system, but no fork on macOS, whose own libraries may crash after it"
     methods = multiprocessing.get_all_start_methods()
     return [method for method in methods if method != "fork" or sys.platform == "linux"]
+
+
+# What the command line of a fresh process says, in which workers run or of which they are copies
+FRESH = {"spawn": "spawn_main", "forkserver": "multiprocessing.forkserver"}
+
+
+@contextmanager
+def watched(runs: dict[str, subprocess.Popen]) -> Iterator[dict[str, set[str]]]:
+    """For each run the start methods of which a process was seen below it, during the block.
+
+    A fresh Python imports torch before it works, for a second or so: it cannot be missed.
+    """
+    seen: dict[str, set[str]] = {method: set() for method in runs}
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            for method, run in runs.items():
+                with suppress(psutil.Error):
+                    for child in psutil.Process(run.pid).children(recursive=True):
+                        with suppress(psutil.Error):
+                            command = " ".join(child.cmdline())
+                            seen[method] |= {name for name, sign in FRESH.items() if sign in command}
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
 
 
 def fault_of(run: subprocess.Popen, expected: int, seconds: float = 60) -> str:

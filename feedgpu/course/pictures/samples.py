@@ -83,7 +83,9 @@ def padded_batches(ways: dict, lengths, title: str):
             axes.stairs(longest, fill=True, color="0.75", label="padding")
             axes.stairs(own, fill=True, color=COLOURS["computing"], label="samples")
             axes.set(ylabel="length", title=f"{way}: {percent(1 - own.sum() / longest.sum())} padding")
-        axes.set_xlabel("the samples of an epoch, in their batches, each sorted to be seen")
+        axes.set_xlabel(
+            "the samples of an epoch, batch after batch (sorted within a batch for the picture only)"
+        )
         figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=2)
         figure.suptitle(title, x=0, ha="left", fontsize=10)
         plt.show()
