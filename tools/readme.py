@@ -92,7 +92,7 @@ def chapter(path: Path) -> str:
     whole, without, seconds = re.search(
         r"(\d+) min\w+(?: \((\d+) without the exercise\))?.*?(\d+) s", time
     ).groups()
-    after = " ".join(bullets).rstrip(".;,")
+    after = bullets[0].rstrip(".;,")  # the others stand in the chapter
     shown = f"{whole} ({without})" if without else whole
     return f"| {title[1]} | [{title[2]}]({path.name}) | {shown} | {seconds} | {after} |\n"
 
@@ -101,7 +101,11 @@ def map_of_chapters() -> str:
     header = (
         "| | Question | min (without exercise) | s to run | Afterwards you can |\n|---|---|---|---|---|\n"
     )
-    return f"{header}{''.join(map(chapter, notebooks()))}"
+    rows = "".join(map(chapter, notebooks()))
+    hours = sum(int(minutes) for minutes in re.findall(r"ipynb\) \| (\d+)", rows)) / 60
+    return (
+        f"{header}{rows}\nThe minutes are for reading, with the exercise: about {hours:.0f} hours in all.\n"
+    )
 
 
 def notebooks() -> list[Path]:
@@ -125,7 +129,7 @@ def under_the_picture() -> str:
     first, *_, last = stalls().values()
     return (
         f"One batch of 32 photographs on 2 CPUs, with a simulated GPU step of {1e3 * STEP:.0f} ms. Orange is "
-        "the **data stall**: the time that would vanish if every batch were ready at once. It falls "
+        "the **data stall**: the time that would vanish if no batch had to be waited for. It falls "
         f"from {100 * first:.0f} % of the time (the article's loop) to {100 * last:.0f} % (chapter 10).\n"
     )
 
@@ -154,8 +158,8 @@ def run_of_the_script() -> str:
     seconds = max(run["seconds"] for run in found["runs"])
     return (
         "```\n" + "\n".join(shown) + "\n```\n\n"
-        f"({machine_of(found)}: at most {seconds:.0f} s in all, and {min(accuracies)} to {max(accuracies)} % "
-        "with the seeds 0 to 9.)\n"
+        f"({machine_of(found)}: training took at most {seconds:.0f} s, and the last epoch reached "
+        f"{min(accuracies)} to {max(accuracies)} % with the seeds 0 to 9.)\n"
     )
 
 
@@ -241,7 +245,8 @@ def gains() -> str:
     return (
         "\n".join(lines)
         + f"\n\n({machine_of(peers)}. Loading alone, no model. The usual loader: one file a sample, its best "
-        "number of workers. ×: median of alternating rounds, files in memory; cold ×: files on the disk.)\n"
+        "number of workers. The two ran in turn: × is the median of the rounds' ratios, with files in memory; "
+        "cold ×, from the disk.)\n"
     )
 
 
@@ -260,9 +265,9 @@ def ahead() -> str:
     warm = " and ".join(named(name) for name, rate in others.items() if rate[0] > ours[0])
     cold = " and ".join(named(name) for name, rate in others.items() if (rate[2] or 0) > ours[2])
     return (
-        f"For samples of 3 KB, {warm} are faster than this package while files are in memory, and {cold} "
-        f"when files are cold. Cold, a pack is {ours[2]:.1f} times as fast as the usual loader and mapped "
-        f"safetensors {mapped[2]:.1f} times; that is why packs exist. "
+        f"With samples of 3 KB some loaders are faster than this package: {warm} while files are in memory, "
+        f"{cold} when they are not. Cold, a pack is {ours[2]:.0f} times as fast as the usual loader, mapped "
+        f"safetensors {mapped[2]:.1f} times. "
         "[All loaders, side by side](benchmarks/README.md).\n"
     )
 

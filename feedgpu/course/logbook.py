@@ -191,7 +191,8 @@ def miss(kept: dict) -> str:
         return "not a number to compare"
     if unit == "%":  # 1 % for 2 % is a good guess, 50 % for 100 % is not
         return f"off by {sign}{number(abs(guess - value), 2)} points"
-    if not factor(kept) or (isinstance(guess, int) and isinstance(value, int) and max(guess, value) <= 10):
+    counts = kept["exact"] and isinstance(guess, int) and isinstance(value, int)
+    if not factor(kept) or (counts and max(guess, value) <= 10):
         return f"off by {sign}{number(abs(guess - value))}"
     return f"off by {sign}{times(factor(kept))}"
 
@@ -207,6 +208,7 @@ def shown(kept: dict, which: str) -> str:
         return str(value)
     sign = "≈ " if which == "measured" and not kept["exact"] else ""
     unit = kept["unit"]
-    if value == 1 and unit.endswith("s") and "/" not in unit and len(unit) > 2:  # not ms, s and samples/s
+    surely = which == "guess" or kept["exact"]  # or the words would change with the machine
+    if value == 1 and surely and len(unit) > 2 and unit.endswith("s") and "/" not in unit:  # no ms, no rate
         unit = unit[:-2] if unit.endswith(("ches", "sses")) else unit[:-1]
     return f"{sign}{number(value)} {unit}".rstrip()

@@ -105,8 +105,8 @@ def test_scores(capsys):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows == [
         "prediction you said it is off by".split(),
-        "a 2 ms 6 ms 3.0×".split(),
-        "bb 10 ms 5 ms 2.0×".split(),
+        "a 2 ms 6 ms 4".split(),
+        "bb 10 ms 5 ms 5".split(),
         "c 1.00 ms ≈ 8.50 ms ≈ 8.5×".split(),
     ]
 

@@ -33,7 +33,7 @@ def batches(answer):
             return f"{said} {named(repeated)} visited again: a batch begins where the one before ended"
         if lengths != (expected := [size] * (n // size) + [n % size] * (n % size > 0)):
             if lengths[len(expected) :]:
-                return f"{said} your last batch has {lengths[-1]} samples: there are only {len(expected)} batches"
+                return f"{said} the last of your {len(lengths)} batches is one too many"
             i = next(i for i, length in enumerate(expected) if length != lengths[i])
             return f"{said} expected {expected[i]} samples in batch {i}, you gave {lengths[i]}"
 

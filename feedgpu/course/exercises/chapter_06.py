@@ -65,7 +65,7 @@ def in_turn(epochs: list[Timeline]) -> Timeline:
 
 @exercise
 def causes(answer):
-    "in A no CPU is free for a third worker, in D one is free for a second; C waits for a slow sample, E for workers"
+    "in A no CPU is free for a third worker, in D one is; C waits for one slow sample, E for its workers"
     if not isinstance(answer, (list, tuple)) or len(answer) != len(LOOK):
         return f"expected five numbers, for A to E, you gave {short(answer)}"
     if strange := [number for number in answer if number not in CAUSES]:

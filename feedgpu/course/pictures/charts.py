@@ -43,9 +43,9 @@ def waterfall(stalls: dict, step: float):
             axes.barh(row, end - 1e3 * step, 0.7, 1e3 * step, color=COLOURS["waiting"])
             if before > end:
                 axes.barh(row, before - end, 0.7, end, fill=False, edgecolor="0.6", linestyle=":")
-            axes.text(
-                max(end, before), row, f" {number(end - 1e3 * step, 2)} ms, {percent(share)}", va="center"
-            )
+            said_here = f" {number(end - 1e3 * step, 2)} ms, {percent(share)}"
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the outline
+            axes.text(end, row, said_here, va="center", bbox=box)
         axes.set_yticks(range(len(shares)), stalls)
         axes.set(xlim=(0, 1.25 * max(ends)), title=said)
         axes.set_xlabel("milliseconds for one batch", loc="left")
@@ -53,10 +53,12 @@ def waterfall(stalls: dict, step: float):
         axes.tick_params(left=False)
         names = {"computing": "computing", "waiting": "data stall"}
         patches = [Patch(color=COLOURS[what], label=name) for what, name in names.items()]
+        if len(shares) > 1:
+            patches.append(Patch(fill=False, edgecolor="0.6", linestyle=":", label="removed"))
         # Its right end is that of the axes, beyond which a picture is cut.
         where = blended_transform_factory(axes.transAxes, figure.transFigure)
         figure.legend(
-            handles=patches, loc="lower right", ncols=2, borderaxespad=0.2, handlelength=1,
+            handles=patches, loc="lower right", ncols=3, borderaxespad=0.2, handlelength=1,
             bbox_to_anchor=(1, 0), bbox_transform=where,
         ).set_in_layout(False)  # fmt: skip
         plt.show()
