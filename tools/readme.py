@@ -245,7 +245,7 @@ def gains() -> str:
     return (
         "\n".join(lines)
         + f"\n\n({machine_of(peers)}. Loading alone, no model. The usual loader: one file a sample, its best "
-        "number of workers. The two ran in turn: × is the median of the rounds' ratios, with files in memory; "
+        "number of workers. The two ran in turn: × is the median of the ratios, with files in memory; "
         "cold ×, from the disk.)\n"
     )
 
