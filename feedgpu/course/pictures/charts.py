@@ -48,7 +48,7 @@ def waterfall(stalls: dict, step: float):
             axes.text(end, row, said_here, va="center", bbox=box)
         axes.set_yticks(range(len(shares)), stalls)
         axes.set(xlim=(0, 1.25 * max(ends)), title=said)
-        axes.set_xlabel("milliseconds for one batch", loc="left")
+        axes.set_xlabel("ms for one batch", loc="left")
         axes.invert_yaxis()
         axes.tick_params(left=False)
         names = {"computing": "computing", "waiting": "data stall"}
