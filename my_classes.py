@@ -2,7 +2,7 @@
 
 The notation is that of Afshine and Shervine Amidi's article: an ID is a string, the sample with that ID is
 the file `data/<ID>.pt`, `partition` maps "train" and "validation" to lists of IDs, `labels` maps every ID
-to its class.
+to its class (or to a number, or to a list of numbers).
 
     partition, labels = load_notation("data")
     training_set = Dataset(partition["train"], labels)
@@ -17,21 +17,25 @@ from pathlib import Path
 import numpy.random  # noqa: F401  every worker seeds it: imported here once, not in each of them
 import torch
 
-from feedgpu import DatasetError, read_tensor
-from feedgpu.notation import Edition, file_of, reading, refuse_unlike
+from feedgpu import DatasetError, read_sample
+from feedgpu.memory import to_stack
+from feedgpu.notation import Edition, file_of, reading
+from feedgpu.sample import target
 
 
 class Dataset(torch.utils.data.Dataset):
     """The samples of a list of IDs, each read from its own file when it is asked for.
 
-    `list_IDs`: sequence of strings. `labels`: {ID: integer}. `root`: the folder of the files.
-    `transform`: applied to each tensor that was read; with workers under spawn or forkserver it must be a
-    function of a module, not of a notebook cell.
+    `list_IDs`: sequence of strings. `labels`: {ID: class, number or list of numbers}, or None for samples
+    without targets. `root`: the folder of the files. `transform`: applied to each sample that was read; with
+    workers under spawn or forkserver it must be a function of a module, not of a notebook cell.
 
-    `dataset[index]` is `(X, y)`: the tensor of the file `root/<ID>.pt`, on the CPU with the shape and dtype
-    in which it was saved, and its label. Raises DatasetError, naming ID and file, for a file that is
-    missing, damaged or not a dense tensor, for an ID without a label or leading out of the folder, and when
-    another dataset has come into the folder. A mistake in a `load` of yours keeps its error and its line.
+    `dataset[index]` is `(X, y)`. X is what the file `root/<ID>.pt` holds, a tensor, or a tuple or dict of
+    tensors, on the CPU with the shapes and dtypes in which it was saved. y is the class as an integer, or the
+    numbers as a float32 tensor; without targets `dataset[index]` is X alone. Raises DatasetError, naming ID
+    and file, for a file that is missing, damaged or holds anything else, for an ID without a label or leading
+    out of the folder, and when another dataset has come into the folder. A mistake in a `load` of yours keeps
+    its error and its line.
 
     Another file format is three lines, a subclass with its own `suffix` and `load`:
 
@@ -41,7 +45,7 @@ class Dataset(torch.utils.data.Dataset):
     """
 
     suffix = ".pt"
-    like = None  # (ID, tensor) that all samples must resemble; None: the first sample of their batch
+    like = None  # (ID, sample) that all samples must resemble; None: the first sample of their batch
 
     def __init__(self, list_IDs, labels, root="data", transform: Callable | None = None):
         "Initialization"
@@ -64,24 +68,25 @@ class Dataset(torch.utils.data.Dataset):
         file = file_of(ID, self.root, self.suffix)
         with reading(ID, file, self.edition):
             X = self.load(file)
-        if ID not in self.labels:
-            raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
-        y = self.labels[ID]
-
         if self.transform is not None:
             X = self.transform(X)
+        if self.labels is None:
+            return X
+        if ID not in self.labels:
+            raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
+        y = target(self.labels[ID])
+
         return X, y
 
     def load(self, file: Path):
         "Reads one file: the method to override for another format"
-        return read_tensor(file)
+        return read_sample(file)
 
     def __getitems__(self, indices):
-        """Generates the samples of one batch, which must have one shape and dtype to be stacked.
+        """Generates the samples of one batch. DataLoader calls this in place of `__getitem__`.
 
-        DataLoader calls this in place of `__getitem__` where it exists. A subclass for samples of unequal
-        shapes (with a collate_fn that pads them) says `__getitems__ = None`.
+        If they have not one shape and dtype, stacking them raises DatasetError, which names two of them. A
+        collate_fn of your own, which may pad them, gets them as they are.
         """
         samples = [self[index] for index in indices]
-        refuse_unlike(samples, [self.list_IDs[index] for index in indices], self.like)
-        return samples
+        return to_stack(samples, [self.list_IDs[index] for index in indices], self.like)

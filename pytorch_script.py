@@ -33,6 +33,7 @@ from feedgpu import (
     load_notation,
     save_whole,
 )
+from feedgpu.notation import tensor_with_a_class
 from feedgpu.outside import opened, wanting
 from feedgpu.rooms import MissingExtra
 from feedgpu.system import ctrl_c_heard, progress
@@ -93,12 +94,13 @@ def main(args):
     partition, labels = load_notation(args.data, None if args.packed else ".pt")
     training_set = make_set(partition["train"], labels, args.data)
     validation_set = make_set(partition["validation"], labels, args.data)
-    X, _ = training_set[0]
+    sample = training_set[0]
+    X = tensor_with_a_class(sample, labels, args.data)
     is_known = X.dtype == torch.uint8 or X.is_floating_point()
     if X.dim() != 3 or len(X) < 1 or min(X.shape[1:]) < 8 or not is_known:
         found = f"sample {partition['train'][0]!r} is {X.dtype} of shape {tuple(X.shape)}"
         raise DatasetError(f"{found}: Net takes uint8 or floats of channels×height×width, 8×8 or larger")
-    training_set.like = validation_set.like = partition["train"][0], X
+    training_set.like = validation_set.like = partition["train"][0], sample
 
     # Generators
     training_sampler = EpochSampler(len(training_set), settings["seed"])
@@ -108,8 +110,6 @@ def main(args):
     # Model
     torch.manual_seed(settings["seed"])
     sizes = [len(X), 1 + max(labels[ID] for IDs in partition.values() for ID in IDs)]  # channels, classes
-    if sizes[1] > 2**20:
-        raise DatasetError(f"the greatest label is {sizes[1] - 1:,}, and Net has an output for each class")
     model = Net(*sizes).to(args.device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())

@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from feedgpu import read_tensor
+from feedgpu import read_sample
 from feedgpu.measure import machine
 from feedgpu.prepare.checking import damage_in
 
@@ -33,7 +33,7 @@ def main():
         file = Path(folder, "id.pt")
         for shape in ((1, 8, 8), (3, 64, 64), (3, 224, 224)):
             torch.save(torch.zeros(shape), file)
-            times = [(microseconds(read_tensor, file), microseconds(damage_in, file)) for _ in range(2000)]
+            times = [(microseconds(read_sample, file), microseconds(damage_in, file)) for _ in range(2000)]
             read, look = map(median, zip(*times, strict=True))
             found["sizes"].append({"bytes": file.stat().st_size, "read": read, "look": look})
             print(f"{file.stat().st_size:8,} bytes: read {read:4.0f} µs, look {look:4.0f} µs")

@@ -37,10 +37,10 @@ from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from feedgpu import PackedDataset, PrefetchLoader, available_cpus
-from feedgpu.manifest import PACKED, VERSION
 from my_classes import Dataset
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
+FILES = ("samples.npy", "labels.npy", "IDs.npy")  # of a pack
 BATCH = 64
 WORKLOADS = {"W1": (20_000, (1, 28, 28), torch.float32), "W2": (5_000, (3, 224, 224), torch.uint8)}
 QUICK = {"W1": (300, (1, 28, 28), torch.float32), "W2": (130, (3, 32, 32), torch.uint8)}
@@ -91,9 +91,9 @@ def write(root: Path, samples: int, shape: tuple, dtype: torch.dtype):
     numpy.save(packed / "samples.npy", X.numpy())
     numpy.save(packed / "labels.npy", numpy.array(list(labels.values())))
     numpy.save(packed / "IDs.npy", numpy.array([ID.encode() for ID in labels]))
-    sizes = {name: (packed / name).stat().st_size for name in PACKED}
+    sizes = {name: (packed / name).stat().st_size for name in FILES}
     kind = str(dtype).removeprefix("torch.")
-    manifest = {"version": VERSION, "samples": samples, "dtype": kind, "digest": "of noise"}
+    manifest = {"version": 1, "samples": samples, "dtype": kind, "digest": "of noise"}
     (packed / "manifest.json").write_text(json.dumps(manifest | {"shape": list(shape), "files": sizes}))
     (root / "labels.json").write_text(json.dumps(labels))
 
@@ -198,7 +198,7 @@ class Resident:
     "Batches of a dataset that lives on the device: indices are all that is sent"
 
     def __init__(self, dataset: PackedDataset, device):
-        (rows,) = dataset.__getitems__(range(len(dataset)))
+        rows = dataset.__getitems__(range(len(dataset)))
         self.X, self.y, self.device = rows.X.to(device), rows.y.to(device), device
 
     def __iter__(self):

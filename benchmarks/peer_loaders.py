@@ -23,7 +23,7 @@ import numpy
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from feedgpu import PackedDataset, PrefetchLoader, load_notation, read_tensor
+from feedgpu import PackedDataset, PrefetchLoader, load_notation, read_sample
 from feedgpu.notation import file_of
 from feedgpu.prepare import pack
 from my_classes import Dataset
@@ -43,7 +43,7 @@ def samples(root):
     "All samples (X, y) of a dataset in the article's layout, one after the other"
     IDs, labels = listed(root)
     for ID in IDs:
-        yield read_tensor(file_of(ID, root)), labels[ID]
+        yield read_sample(file_of(ID, root)), labels[ID]
 
 
 def in_groups(iterable, size: int):
@@ -457,7 +457,7 @@ class LitData:
 def read_row(row):
     "A function of a module, for the processes that LitData starts"
     file, y = row
-    return read_tensor(Path(file)), y
+    return read_sample(Path(file)), y
 
 
 class WebDataset:

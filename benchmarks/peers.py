@@ -45,7 +45,6 @@ from peer_loaders import PEERS
 from peer_process import STEPS, source_of
 
 from feedgpu.course.pictures.style import COLOURS, OTHERS, STYLE
-from feedgpu.manifest import PACKED, VERSION
 from feedgpu.measure import machine, number
 from feedgpu.measure.page_cache import warm
 from feedgpu.prepare import synthetic, write
@@ -55,6 +54,7 @@ from feedgpu.prepare.packing import HEADER, digest, header
 
 BASE, ALONE, PACKED_ROW, OURS = list(PEERS)[:4]
 RESULTS = Path(__file__).parent / "results"
+FILES = ("samples.npy", "labels.npy", "IDs.npy")  # of a pack
 STREAMING = Path(__file__).parent.parent / "build" / "bench-streaming" / "bin" / "python"
 LENGTHS = (0.0005, 0.002, 0.008)
 PATIENCE = 120  # seconds for one command
@@ -367,12 +367,12 @@ def write_pack(workload: Workload, samples: int, root: Path):
     numpy.save(packed / "labels.npy", numpy.array(list(labels.values())))
     numpy.save(packed / "IDs.npy", numpy.array([ID.encode() for ID in IDs]))
     manifest = {
-        "version": VERSION,
+        "version": 1,
         "samples": samples,
         "dtype": workload.dtype,
         "shape": list(workload.shape),
-        "files": {name: (packed / name).stat().st_size for name in PACKED},
-        "digest": digest(packed, PACKED),
+        "files": {name: (packed / name).stat().st_size for name in FILES},
+        "digest": digest(packed, FILES),
     }
     write_json(manifest, packed / "manifest.json")
     write_json(labels, root / "labels.json")

@@ -147,7 +147,7 @@ def pack_state(root: Path) -> str:
     try:
         partition, labels = load_notation(root, None)
         IDs = [ID for IDs in partition.values() for ID in IDs]
-        X, y = PackedDataset(IDs, labels, root).__getitems__(range(len(IDs)))[0].X, set(labels.values())
+        X, y = PackedDataset(IDs, labels, root).__getitems__(range(len(IDs))).X, set(labels.values())
     except DatasetError:
         return "refused"
     return "right" if {*X.unique().tolist()} == y else f"✗ mixture of {X.unique().tolist()} and {y}"
@@ -600,7 +600,7 @@ def read_on(root: str, rounds: int, queue) -> None:
             number = {float(y) for y in labels.values()}
             if i % 2:
                 dataset = PackedDataset(partition["train"], labels, root)
-                values = {*dataset.__getitems__(range(9))[0].X.unique().tolist()}
+                values = {*dataset.__getitems__(range(9)).X.unique().tolist()}
             else:
                 dataset = Dataset(partition["train"], labels, root)
                 values = {value for X, _ in dataset.__getitems__(range(9)) for value in X.unique().tolist()}

@@ -17,10 +17,11 @@ from .rooms import lazily
 
 if TYPE_CHECKING:
     from .meter import Meter
-    from .notation import DatasetError, load_notation, read_tensor
+    from .notation import DatasetError, load_notation
     from .order import Augmented, EpochSampler, Visit, draws
     from .packed import PackedDataset
     from .prefetch import PrefetchLoader
+    from .sample import read_sample
     from .system import available_cpus, save_whole
     from .unequal import SimilarLengths, padded
 
@@ -38,7 +39,7 @@ __all__ = [
     "draws",
     "load_notation",
     "padded",
-    "read_tensor",
+    "read_sample",
     "save_whole",
 ]
 
@@ -46,10 +47,11 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "meter": ["Meter"],
-        "notation": ["DatasetError", "load_notation", "read_tensor"],
+        "notation": ["DatasetError", "load_notation"],
         "order": ["Augmented", "EpochSampler", "Visit", "draws"],
         "packed": ["PackedDataset"],
         "prefetch": ["PrefetchLoader"],
+        "sample": ["read_sample"],
         "system": ["available_cpus", "save_whole"],
         "unequal": ["SimilarLengths", "padded"],
     },

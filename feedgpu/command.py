@@ -68,8 +68,9 @@ def prepare(args: argparse.Namespace) -> int:
     from .prepare import write
 
     source = make_source(args)
-    partition, labels = write(source, args.data, args.force, getattr(args, "skip_unreadable", False))
-    if left_out := [ID for ID in source.labels if ID not in labels]:
+    partition, _ = write(source, args.data, args.force, getattr(args, "skip_unreadable", False))
+    there = {ID for IDs in partition.values() for ID in IDs}
+    if left_out := [ID for IDs in source.partition.values() for ID in IDs if ID not in there]:
         print(sentence("left out, as they cannot be read", left_out))
     parts = " and ".join(f"{len(IDs):,} for {name}" for name, IDs in partition.items())
     print(f"{inventory(args.data)}: {parts}.")
@@ -119,9 +120,10 @@ def check(args: argparse.Namespace) -> int:
 
 def inventory(data: str) -> str:
     "How many samples of what kind a dataset has"
-    from .notation import describe, file_of, load_notation, read_tensor
+    from .notation import file_of, load_notation
     from .packed import PackedDataset
     from .prepare.commit import suffix_of
+    from .sample import describe, read_sample
 
     partition, labels = load_notation(data, suffix=None)
     IDs = [ID for IDs in partition.values() for ID in IDs]
@@ -130,7 +132,7 @@ def inventory(data: str) -> str:
         size = sum(file.stat().st_size for file in files if file.exists())
         return f"{data}: {len(IDs):,} samples, image files of {size:,} bytes"
     file = file_of(IDs[0], data)
-    X = read_tensor(file) if file.exists() else PackedDataset(IDs[:1], labels, data)[0][0]
+    X = read_sample(file) if file.exists() else PackedDataset(IDs[:1], None, data)[0]
     return f"{data}: {len(IDs):,} samples, all {describe(X)}"
 
 

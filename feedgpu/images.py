@@ -19,17 +19,18 @@ from torch.utils.data import default_collate, get_worker_info
 
 from .decode import Box, Pixels, cropped, decoder_of, middle, mirrored
 from .memory import BatchMemory, Gathered
-from .notation import DatasetError, Edition, describe, file_of, reading
+from .notation import DatasetError, Edition, file_of, reading
 from .order import draws, hashed_seed
 from .outside import read_bytes
+from .sample import describe, target
 from .system import available_cpus, ctrl_c_deferred
 
 
-class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
+class ImageDataset(torch.utils.data.Dataset[Any]):
     """The samples of a list of IDs, each decoded from its own image file when it is asked for.
 
     `list_IDs`: paths from `root` on, suffix included: "cats/17.jpg" is the file `root/cats/17.jpg`.
-    `labels`: {ID: number}. `size`: (height, width) of all samples.
+    `labels`: as for Dataset, or None. `size`: (height, width) of all samples, or one number for both.
     `seed`: None for the largest crop in the middle, as for validation. A number for a random crop, mirrored
     half of the time, a function of (seed, epoch, ID): see EpochSampler. The crop has 8 to 100 % of the image
     (`area`) and is 3/4 to 4/3 times as wide as `size` is (`ratio`), after Szegedy et al., "Going deeper with
@@ -55,12 +56,13 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
     def __init__(
         self,
         list_IDs: Sequence[str],
-        labels: Mapping[str, Any],
+        labels: Mapping[str, Any] | None,
         root: str | Path = "data",
-        size: tuple[int, int] = (224, 224),
+        size: tuple[int, int] | int = (224, 224),
         seed: int | None = None,
     ) -> None:
         "Initialization"
+        size = (size, size) if isinstance(size, int) else size
         self.list_IDs, self.labels, self.root = list_IDs, labels, root
         self.size, self.seed = (size[0], size[1]), seed
         self.threads = available_cpus()
@@ -72,16 +74,18 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
         "Denotes the total number of samples"
         return len(self.list_IDs)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
+    def __getitem__(self, index: int) -> Any:
         "Generates one sample of data"
         ID = self.list_IDs[index]
         file = file_of(ID, self.root, self.suffix)
         random = None if self.seed is None else draws(hashed_seed(self.seed, "crop"), ID, index)
         with reading(ID, file, self.edition):
             X = self.load(file, random)
+        if self.labels is None:
+            return X
         if ID not in self.labels:
             raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
-        return X, self.labels[ID]
+        return X, target(self.labels[ID])
 
     def load(self, file: Path, random: Random | None = None) -> torch.Tensor:
         "Reads one file"
@@ -105,7 +109,7 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
         least, most = (shape * bound for bound in self.ratio)
         return middle(height, width, (1, min(most, max(least, width / height))))
 
-    def __getitems__(self, indices: list[int]) -> list[Any]:
+    def __getitems__(self, indices: list[int]) -> Sequence[Any]:
         "Generates the samples of one batch"
         if isinstance(indices, Foreseen) and indices.batch.X is not None:  # else it is asked for again
             return indices.batch.wait()
@@ -120,6 +124,8 @@ class ImageDataset(torch.utils.data.Dataset[tuple[torch.Tensor, Any]]):
     def _checked(self, index: int) -> tuple[torch.Tensor, Any]:
         "A sample, if it is one of those that a batch can hold"
         sample, ID = self[index], self.list_IDs[index]
+        if self.labels is None and isinstance(sample, torch.Tensor):
+            sample = sample, None
         if not isinstance(sample, tuple) or len(sample) != 2 or not isinstance(sample[0], torch.Tensor):
             raise DatasetError(f"sample {ID!r} is no tuple (X, y) whose X is a tensor")
         X, shape = sample[0], (3, *self.size)
@@ -167,7 +173,7 @@ class Batch:
                 self.errors[place] = error
                 return
 
-    def wait(self) -> list[Gathered]:
+    def wait(self) -> Gathered:
         "The batch, once it is made; or the error of the first sample that has one. For one call only"
         X, self.X = self.X, None
         assert X is not None
@@ -185,7 +191,8 @@ class Batch:
                 raise error
             finally:
                 del error
-        return [Gathered(X.permute(0, 3, 1, 2), default_collate(self.labels))]
+        y = default_collate(self.labels) if self.dataset.labels is not None else None
+        return Gathered(X.permute(0, 3, 1, 2), y, self.labels)
 
     def stop(self) -> None:
         "Lets the threads begin with no further sample"

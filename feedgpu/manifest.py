@@ -4,9 +4,14 @@ A pack is the folder `packed` beside the samples. `feedgpu pack` writes it, of f
 
     samples.npy      N × shape, in the order of IDs.npy; samples of unequal shapes are one run of
                      values, with offsets.npy (N + 1, in values) and shapes.npy (N × dimensions)
-    labels.npy       N, int64, as they were when the samples were packed
+    labels.npy       N or N × numbers, as they were when the samples were packed; int64 or float32
     IDs.npy          N, bytes of fixed width, UTF-8
     manifest.json    version, number, dtype and shape of the samples, bytes of each file, digest of all
+
+That is version 1, for samples that are one tensor and have targets. Version 2 says `form` ("tensor", "tuple"
+or "dict") and, in place of dtype and shape, `fields`, a list of {name, dtype, shape}. In a tuple or dict the
+files of field number i are samples-i.npy, offsets-i.npy and shapes-i.npy. Without targets there is no
+labels.npy.
 """
 
 import re
@@ -18,9 +23,7 @@ import torch
 from .notation import DatasetError
 from .outside import read_json, reason
 
-VERSION = 1
-PACKED = ("samples.npy", "labels.npy", "IDs.npy")
-UNEQUAL = ("offsets.npy", "shapes.npy")
+VERSION = 2  # the newest that can be read
 DTYPES = re.compile(r"bool|u?int(8|16|32|64)|b?float16|float(32|64|8_\w+)|complex(32|64|128)")
 
 
@@ -40,9 +43,9 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     version = manifest.get("version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and is_count(version) and version > VERSION:
         raise DatasetError(
-            f"{folder} is of version {version}, and this feedgpu reads {VERSION}: install a newer one"
+            f"{folder} is of version {version}, and this feedgpu reads up to {VERSION}: install a newer one"
         )
-    if not isinstance(manifest, dict) or version != VERSION or not is_manifest(manifest):
+    if not isinstance(manifest, dict) or version not in (1, 2) or not is_manifest(manifest):
         raise DatasetError(f"{file} is no manifest of a pack: {again(root)}")
     for name, size in manifest["files"].items():
         try:
@@ -58,18 +61,54 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
 
 def is_manifest(manifest: dict[str, Any]) -> bool:
     "Whether it says what it must; it may come from a stranger"
-    shape, files = manifest.get("shape"), manifest.get("files")
-    needed = PACKED if shape is not None else PACKED + UNEQUAL
+    files, form = manifest.get("files"), manifest.get("form", "tensor")
+    found = manifest.get("fields") if manifest["version"] == 2 else [manifest | {"name": None}]
+    if form not in ("tensor", "tuple", "dict") or not isinstance(found, list) or not found:
+        return False
+    if not all(isinstance(field, dict) and is_field(field) for field in found):
+        return False
+    names = [field["name"] for field in found]
+    right = {"tensor": [None], "tuple": list(range(len(names))), "dict": [*dict.fromkeys(names)]}[form]
+    if names != right or form == "dict" and not all(isinstance(name, str) and name for name in names):
+        return False
+    if not isinstance(files, dict) or not all(map(is_count, files.values())):
+        return False
+    needed = files_of(manifest)
     return (
-        DTYPES.fullmatch(str(manifest.get("dtype"))) is not None
-        and isinstance(getattr(torch, manifest["dtype"], None), torch.dtype)
-        and isinstance(manifest.get("digest"), str)
+        isinstance(manifest.get("digest"), str)
         and is_count(manifest.get("samples"))
-        and (shape is None or (isinstance(shape, list) and all(map(is_count, shape))))
-        and isinstance(files, dict)
-        and sorted(files) == sorted(needed)
-        and all(map(is_count, files.values()))
+        and sorted(files)
+        in (sorted(needed), sorted({*needed} - {"labels.npy"} if "fields" in manifest else needed))
     )
+
+
+def is_field(field: dict[str, Any]) -> bool:
+    shape = field.get("shape")
+    return (
+        "name" in field
+        and DTYPES.fullmatch(str(field.get("dtype"))) is not None
+        and isinstance(getattr(torch, field["dtype"], None), torch.dtype)
+        and (shape is None or (isinstance(shape, list) and all(map(is_count, shape))))
+    )
+
+
+def fields_of(manifest: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    "For each field what its files' names end in, and its name, dtype and shape"
+    if "fields" not in manifest:
+        return [("", manifest)]
+    if manifest.get("form") == "tensor":
+        return [("", manifest["fields"][0])]
+    return [(f"-{i}", field) for i, field in enumerate(manifest["fields"])]
+
+
+def files_of(manifest: dict[str, Any]) -> list[str]:
+    "The files that a pack must have, with labels"
+    names = ["labels.npy", "IDs.npy"]
+    for end, field in fields_of(manifest):
+        names.append(f"samples{end}.npy")
+        if field["shape"] is None:
+            names += [f"offsets{end}.npy", f"shapes{end}.npy"]
+    return names
 
 
 def is_count(value: object) -> bool:

@@ -1,15 +1,20 @@
 """Whole batches: the memory they are written to, and how one travels through a DataLoader as one thing."""
 
+import functools
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import default_collate, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
+
+from .notation import DatasetError, refuse_unlike
+from .sample import fields, form, with_fields
 
 KEPT, LEAST = 32 << 20, 5  # bytes that are kept for batches, and blocks at least: one loop needs as many
 AGAIN = 3  # smaller batches in a row, after which their size is the one that is kept
@@ -86,25 +91,106 @@ def shared_memory(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return shared.resize_(shape)
 
 
-class Gathered:
-    "A batch in the place of its samples; default_collate leaves it as it is."
+class Gathered(Sequence[Any]):
+    """A whole batch in the place of the list of its samples.
 
-    def __init__(self, X: torch.Tensor, y: torch.Tensor) -> None:
-        self.X, self.y = X, y
+    `X`: N×…, or a tuple or dict of such tensors. `y`: N or N×…, or None for samples without targets.
+    default_collate returns the batch as it is. Any other function gets the samples, whose tensors are views
+    of the batch's. `each`: the samples' own targets, where y is not of numbers.
+    """
 
-    def __getitem__(self, _: object) -> NoReturn:
-        raise TypeError(
-            "This dataset gathers whole batches, which this collate_fn cannot take apart: "
-            "set dataset.__getitems__ = None, and collate_fn gets single samples"
-        )
+    def __init__(self, X: Any, y: Any = None, each: list[Any] | None = None) -> None:
+        self.X, self.y, self.each = X, y, each
+        self.parts = list(fields(X).values())
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self.sample(one) for one in range(*place.indices(len(self)))]
+        sample = self.sample(range(len(self))[place])
+        return (
+            marked(sample, self) if place == 0 else sample
+        )  # the first is all that default_collate asks for
+
+    def sample(self, place: int) -> Any:
+        X = with_fields(self.X, [part[place] for part in self.parts])
+        if self.y is None:
+            return X
+        if self.each is not None:
+            return X, self.each[place]
+        y = self.y[place]
+        return X, y if self.y.is_floating_point() or y.dim() else y.item()
+
+    def collated(self) -> Any:
+        "As default_collate would have it: lists in place of tuples"
+        X = list(self.X) if isinstance(self.X, tuple) else self.X
+        return X if self.y is None else [X, self.y]
 
 
-def as_they_are(batches: list[Gathered], *, collate_fn_map: object = None) -> list[torch.Tensor]:
-    "What default_collate makes of them"
-    if len(batches) == 1:
-        return [batches[0].X, batches[0].y]
-    return [torch.cat([one.X for one in batches]), torch.cat([one.y for one in batches])]
+def to_stack(samples: list[Any], IDs: Sequence[str], like: tuple[str, Any] | None = None) -> list[Any]:
+    """The samples, of which default_collate raises DatasetError if they are not alike (`refuse_unlike`).
+
+    A collate_fn of your own gets them as they are, and may pad them. `like`: (ID, sample) that all of them
+    must resemble, whoever collates them.
+    """
+    try:
+        refuse_unlike(samples, IDs, like)
+    except DatasetError as error:
+        if like:
+            raise
+        samples[0] = marked(samples[0], error)
+    return samples
 
 
-# The documented way to make default_collate know a type; a worker does it by importing this file.
-default_collate_fn_map[Gathered] = as_they_are
+# default_collate goes by the type of a batch's first sample. So the first one gets a type of its own, which
+# is its old one for everybody else, and a mark: a Gathered, or the error to be raised.
+
+
+def marked(sample: Any, mark: Gathered | DatasetError) -> Any:
+    "The sample, of a type that default_collate passes to `collated`"
+    kind = type(sample)
+    if kind is torch.Tensor:
+        one = sample.as_subclass(marked_type(kind))
+    elif issubclass(kind, tuple):
+        one = tuple.__new__(marked_type(kind), sample)
+    elif kind is dict:
+        one = marked_type(kind)(sample)
+    else:  # such as None, for which nobody's own type can stand
+        return sample
+    one.mark = mark
+    return one
+
+
+@functools.cache
+def marked_type(kind: type) -> Any:
+    members: dict[str, Any] = {"mark": None, "__reduce_ex__": lambda self, _: (itself, (plain(self),))}
+    if kind is torch.Tensor:  # what is computed of it is a plain tensor
+        members["__torch_function__"] = torch._C._disabled_torch_function_impl
+    made = type(kind.__name__, (kind,), members)
+    default_collate_fn_map[made] = collated  # the documented way to make default_collate know a type
+    return made
+
+
+def plain(sample: Any) -> Any:
+    "The sample as it was before it was marked"
+    kind = type(sample).__mro__[1]
+    if kind is torch.Tensor:
+        return sample.as_subclass(kind)
+    return tuple.__new__(kind, sample) if issubclass(kind, tuple) else dict(sample)
+
+
+def itself(sample: Any) -> Any:
+    return sample
+
+
+def collated(batch: Any, *, collate_fn_map: object = None) -> Any:
+    "What default_collate makes of samples whose first one is marked"
+    mark = batch[0].mark
+    if batch is mark:
+        return mark.collated()
+    samples = [plain(batch[0]), *list(batch)[1:]]  # perhaps not all that were there
+    if isinstance(mark, DatasetError) and any(form(one) != form(samples[0]) for one in samples):
+        raise mark
+    return default_collate(samples)

@@ -1,18 +1,16 @@
 """The notation of the article on disk: IDs, files, `partition` and `labels`, and what is wrong with them."""
 
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .outside import opened, read_json, reason, visible, wanting
+from .outside import read_json, reason, visible, wanting
+from .sample import describe, form, is_class, kind_of
 
 
 class DatasetError(Exception):
@@ -47,66 +45,6 @@ def file_of(ID: str, root: str | Path = "data", suffix: str = ".pt") -> Path:
             "1,000 letters"
         )
     return Path(root) / (ID + suffix)
-
-
-def read_tensor(file: Path) -> torch.Tensor:
-    """The tensor that torch.save wrote to `file`, on the CPU. Code that the file asks for is refused.
-
-    Raises OSError if the file cannot be opened, ValueError in plain words if it holds anything else.
-    """
-    with opened(file) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        source = io.BytesIO(stream.read()) if size < SMALL else stream
-        if PICKLE.match(source.read(2)):
-            raise ValueError(NO_TENSOR)
-        source.seek(0)
-        try:
-            X = torch.load(source, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
-            if wanting(error):
-                raise
-            if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-                raise ValueError(
-                    f"it asks to run {asked[1]}, which is refused: save a plain tensor"
-                ) from error
-            raise ValueError(NO_TENSOR) from error
-    if not isinstance(X, torch.Tensor):
-        raise ValueError(f"it holds a {type(X).__name__}, not a tensor")
-    X = dense(X)
-    if (held := X.untyped_storage().nbytes()) > size:
-        raise ValueError(
-            f"it holds {held:,} bytes in a file of {size:,}: save it uncompressed, with torch.save"
-        )
-    return X
-
-
-def dense(X: torch.Tensor) -> torch.Tensor:
-    """The tensor as a batch can hold it, with the same values: without a gradient, not conjugated.
-
-    Raises ValueError for what has no such form: sparse, quantized, nested, without values, or one that shows
-    more bytes than it holds.
-    """
-    kinds = {
-        "nested": X.is_nested,
-        "sparse": X.layout is not torch.strided,
-        "quantized": X.is_quantized,
-        "meta": X.is_meta,
-    }
-    if any(kinds.values()):
-        kind = next(name for name, is_it in kinds.items() if is_it)
-        raise ValueError(f"it holds a {kind} tensor, which a batch cannot: save a dense one")
-    X = X.detach().resolve_conj().resolve_neg().as_subclass(torch.Tensor)
-    shown = prod(X.shape) * X.itemsize  # X.nbytes may be more than it can count
-    if shown > (held := X.untyped_storage().nbytes()):
-        raise ValueError(f"its shape takes {shown:,} bytes, its storage has {held:,}: save X.contiguous()")
-    return X
-
-
-SMALL = 2**24  # bytes of a file that is read at once: torch.load reads many pieces, which takes longer
-PICKLE = re.compile(rb"\x80[^\x02]", re.DOTALL)  # how one begins that torch.save never writes
-NO_TENSOR = "it is empty, cut short or not written by torch.save"
 
 
 class Edition:
@@ -182,40 +120,53 @@ def tells_of_a_file(error: Exception) -> bool:
     return type(error).__module__ != "builtins" and not isinstance(error, mistakes)
 
 
-def refuse_unlike(
-    samples: list[tuple[Any, Any]], IDs: Sequence[str], like: tuple[str, torch.Tensor] | None = None
-) -> None:
-    """Raises DatasetError for samples `(X, y)` of one batch that cannot be stacked.
+def refuse_unlike(samples: list[Any], IDs: Sequence[str], like: tuple[str, Any] | None = None) -> None:
+    """Raises DatasetError for samples of one batch that cannot be stacked: places, dtypes and shapes of their
+    tensors differ. What is no tensor is not looked at.
 
-    `IDs`: theirs. `like`: (ID, tensor) that all of them must resemble; None: the first of them.
+    `IDs`: theirs. `like`: (ID, sample) that all of them must resemble; None: the first of them.
     """
-    like_ID, wanted = like or (IDs[0], samples[0][0])
-    for ID, (X, _) in zip(IDs, samples, strict=True):
-        if isinstance(X, torch.Tensor) and (X.shape != wanted.shape or X.dtype != wanted.dtype):
+    like_ID, wanted = like or (IDs[0], samples[0])
+    for ID, sample in zip(IDs, samples, strict=True):
+        if form(sample) != form(wanted):
             raise DatasetError(
                 f"samples of one batch must be alike: {like_ID!r} is {describe(wanted)}, "
-                f"but {ID!r} is {describe(X)}"
+                f"but {ID!r} is {describe(sample)}"
             )
 
 
 Partition = dict[str, list[str]]
 
 
-def load_notation(root: str | Path = "data", suffix: str | None = ".pt") -> tuple[Partition, dict[str, Any]]:
+def load_notation(
+    root: str | Path = "data", suffix: str | None = ".pt"
+) -> tuple[Partition, dict[str, Any] | None]:
     """`(partition, labels)` of the dataset in the folder `root`, from its partition.json and labels.json.
 
-    `suffix`: of the samples' files; None for a packed dataset, whose files may be gone.
+    A label is a class (an integer from 0 up), a number or a list of numbers, of one kind in all samples;
+    `labels` is None, and labels.json `null`, for samples without targets. `suffix`: of the samples' files;
+    None for a packed dataset, whose files may be gone.
 
     Raises DatasetError, one sentence, if one of them is missing or is not of the form {"train": [ID, ...],
     "validation": [ID, ...]} and {ID: label, ...}, or for the first of `find_faults`. Reads no sample.
     """
     partition, labels = read_notation(root)
     for what, IDs in find_faults(partition, labels, root, suffix):
-        raise DatasetError(f"{root}: {sentence(what, IDs)}")
+        raise DatasetError(f"{root}: {sentence(what, IDs)}{kept_as_they_are(root, what, IDs, suffix)}")
     return partition, labels
 
 
-def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any]]:
+def kept_as_they_are(root: str | Path, what: str, IDs: list[Any], suffix: str | None) -> str:
+    "What to do if the files that are missing are there without the suffix, as ImageDataset reads them"
+    if not suffix or not what.startswith(WITHOUT_FILE) or without_file(IDs, root, ""):
+        return ""
+    return (
+        "; its samples are image files: read them with feedgpu.images.ImageDataset, or pack them with "
+        f"feedgpu pack --data {root} --size H W and read them with PackedDataset"
+    )
+
+
+def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any] | None]:
     "`load_notation` without the check of what the two files say"
     root = Path(root)
     edition = Edition(root)
@@ -229,19 +180,28 @@ def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any]]
             found.append(read_json(file))
         except (OSError, ValueError) as error:
             raise DatasetError(f"{file} cannot be read: {reason(error)}") from error
-        if not isinstance(found[-1], dict):
+        without_targets = found[-1] is None and file.name == "labels.json"
+        if not isinstance(found[-1], dict) and not without_targets:
             raise DatasetError(f"{file} holds a {type(found[-1]).__name__}, where a JSON object is needed")
     edition.refuse_another()  # the two belong together
-    partition, labels = found[0], Labels(found[1])
-    labels.edition = edition
-    for name in {"train", "validation", *partition}:
+    partition, labels = found[0], None if found[1] is None else Labels(found[1])
+    if labels is not None:
+        labels.edition = edition
+    needed = {"train", "validation"} if labels is not None or not partition else set()
+    for name in {*needed, *partition}:
         if not isinstance(partition.get(name), list):
             raise DatasetError(f"{root / 'partition.json'} needs a list of IDs under {name!r}")
     return partition, labels
 
 
+WITHOUT_FILE = "without a file"
+
+
 def find_faults(
-    partition: Partition, labels: dict[str, Any], root: str | Path = "data", suffix: str | None = ".pt"
+    partition: Partition,
+    labels: dict[str, Any] | None,
+    root: str | Path = "data",
+    suffix: str | None = ".pt",
 ) -> list[tuple[str, list[Any]]]:
     """What is wrong with a dataset, as far as that shows without reading a sample.
 
@@ -258,17 +218,72 @@ def find_faults(
         "absolute, leading out of the folder or too long": [ID for ID in homes if LEADS_OUT.search(ID)],
         "more than once in one partition": [ID for count in counts for ID in count if count[ID] > 1],
         "in more than one partition": [ID for ID in homes if homes[ID] > 1],
-        "without a label": [ID for ID in inside if ID not in labels],
-        "with a label that is not an integer of at least 0": [
-            ID for ID in inside if not is_class(labels.get(ID, 0))
-        ],
     }
+    if labels is not None:
+        faults["without a label"] = [ID for ID in inside if ID not in labels]
+        faults |= faults_of_targets({ID: labels[ID] for ID in inside if ID in labels})
     if suffix is not None:
-        faults[f"without a file {Path(root) / '<ID>'}{suffix}"] = without_file(inside, root, suffix)
+        faults[f"{WITHOUT_FILE} {Path(root) / '<ID>'}{suffix}"] = without_file(inside, root, suffix)
     empty: list[tuple[str, list[Any]]] = [
         (f"partition {name!r} is empty", []) for name in partition if not partition[name]
     ]
     return empty + [(what, IDs) for what, IDs in faults.items() if IDs]
+
+
+def faults_of_targets(targets: dict[str, Any]) -> dict[str, list[Any]]:
+    "Those that are not of the kind of most others, or not finite"
+    kinds = {ID: kind_of(y) for ID, y in targets.items()}
+    (usual, _), *_ = [*Counter(kind for kind in kinds.values() if kind).most_common(1), ("class", 0)]
+    odd = [ID for ID, kind in kinds.items() if kind != usual]
+    if usual == "class":
+        return {"with a label that is not an integer of at least 0": odd}
+    if usual == "number":
+        infinite = [ID for ID, kind in kinds.items() if kind == usual and not isfinite(targets[ID])]
+        return {
+            "whose target is no number with a point, as the others are": odd,
+            "whose target is infinite or not a number": infinite,
+        }
+    lists = [ID for ID, kind in kinds.items() if kind == usual]
+    length = Counter(len(targets[ID]) for ID in lists).most_common(1)[0][0]
+    return {
+        f"whose target is no list of {length} numbers, as the others are": odd
+        + [ID for ID in lists if len(targets[ID]) != length],
+        "whose target is infinite or not a number": [
+            ID for ID in lists if not all(map(isfinite, targets[ID]))
+        ],
+    }
+
+
+MOST_CLASSES = 2**20  # a class of a greater number is most likely something else: a date, an ID
+
+
+def tensor_with_a_class(sample: Any, labels: dict[str, Any] | None, root: str | Path = "data") -> Any:
+    """The tensor of `sample`, the first one of a dataset, for a script that sorts tensors into classes.
+
+    Raises DatasetError if the dataset is of another kind: without targets, with other targets than classes,
+    or with samples that have fields.
+    """
+    change = "change Net, criterion and tally in your copy of pytorch_script.py"
+    if labels is None:
+        raise DatasetError(f"the samples of {root} have no targets, so there is nothing to learn from them")
+    if not isinstance(sample, tuple) or isinstance(sample[0], (tuple, dict)):
+        raise DatasetError(f"a sample of {root} has {describe(sample)}, where Net takes one tensor: {change}")
+    if other := [ID for ID, y in labels.items() if not is_class(y)]:
+        y = repr(labels[other[0]])
+        raise DatasetError(f"the target of {other[0]!r} is {y[:40]}, where Net learns classes: {change}")
+    if great := greatest_label(labels):
+        raise DatasetError(great)
+    return sample[0]
+
+
+def greatest_label(labels: dict[str, Any]) -> str:
+    "What is wrong with the greatest class, or an empty string"
+    classes = {ID: y for ID, y in labels.items() if is_class(y)}
+    ID = max(classes, key=classes.__getitem__, default=None)  # type: ignore[arg-type]
+    if ID is None or classes[ID] < MOST_CLASSES:
+        return ""
+    y = classes[ID]
+    return f"the label of {ID!r} is {y}: number the classes from 0 up, or write {y}.0 if it is no class"
 
 
 def sentence(what: str, IDs: list[Any]) -> str:
@@ -293,13 +308,3 @@ def without_file(IDs: Iterable[str], root: str | Path, suffix: str) -> list[str]
             there = set()
         absent += [ID for file, ID in files if file not in there]
     return absent
-
-
-def is_class(label: object) -> bool:
-    "Whether a label is a class: an integer from 0 up"
-    return isinstance(label, int) and not isinstance(label, bool) and label >= 0
-
-
-def describe(X: torch.Tensor) -> str:
-    "Its dtype and shape in words: 'uint8 of shape 3×224×224'"
-    return f"{str(X.dtype).removeprefix('torch.')} of shape {'×'.join(map(str, X.shape)) or '()'}"

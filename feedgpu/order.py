@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .notation import refuse_unlike
+from .memory import to_stack
 
 
 class Visit(int):
@@ -136,7 +136,6 @@ class Augmented(torch.utils.data.Dataset[tuple[Any, Any]]):
         return self.augment(X, draws(self.seed, self.list_IDs[index], index)), y
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
-        "Generates the samples of one batch, which must have one shape and dtype to be stacked"
+        "Generates the samples of one batch"
         samples = [self[index] for index in indices]
-        refuse_unlike(samples, [self.list_IDs[index] for index in indices])
-        return samples
+        return to_stack(samples, [self.list_IDs[index] for index in indices])

@@ -5,8 +5,7 @@
     training_generator = DataLoader(training_set, batch_sampler=order, collate_fn=padded)
     for local_batch, mask, lengths, local_labels in training_generator:
 
-A Dataset, whose samples are read one by one, needs `training_set.__getitems__ = None` before that, or it
-insists on samples of one shape, and does not know their lengths.
+A Dataset does not know the lengths of its samples: collect them once, or pack it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
-from .notation import DatasetError, describe
+from .notation import DatasetError
 from .order import EpochSampler, Visit
+from .sample import describe
 
 
 class Padded(NamedTuple):

@@ -29,8 +29,9 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from ..notation import DatasetError, describe, file_of, is_class, load_notation, read_tensor, reading
+from ..notation import DatasetError, file_of, load_notation, reading
 from ..outside import read_json, reason
+from ..sample import describe, fields, is_class, read_sample
 from .pictures.style import OTHERS, STYLE
 
 LABELS, CONTROL = "8em", "34em"  # the widths of a control's description, and of all of it
@@ -132,7 +133,7 @@ def as_html(show: Callable[..., View], settings: dict) -> str:
     return html
 
 
-def explored(ID: str, root="data", notation: tuple[dict, dict] | None = None) -> View:
+def explored(ID: str, root="data", notation: tuple[dict, dict | None] | None = None) -> View:
     """What there is to know about one sample of the dataset in the folder `root`, and its picture.
 
     `notation`: `(partition, labels)`; without it, what `load_notation(root)` returns. A tensor of shape H×W,
@@ -149,10 +150,10 @@ def explored(ID: str, root="data", notation: tuple[dict, dict] | None = None) ->
         raise DatasetError(f"{ID!r} is in no partition")
     file = file_of(ID, root)
     with reading(ID, file):
-        X = read_tensor(file)
-    if ID not in labels:
+        X = read_sample(file)
+    if labels is not None and ID not in labels:
         raise DatasetError(f"sample {ID!r}, read from {file}, has no label: add it to labels")
-    y = labels[ID]
+    y = labels[ID] if labels is not None else "none"
     name = class_name(y, root)
     shown = file.relative_to(Path(root).parent) if file.is_absolute() else file
     facts = {
@@ -163,6 +164,7 @@ def explored(ID: str, root="data", notation: tuple[dict, dict] | None = None) ->
         "tensor": describe(X),
     }
     drawing: tuple = ()
+    X = next(iter(fields(X).values()))  # of several fields the first one is drawn
     if X.layout == torch.strided and X.numel() and not X.is_complex():
         values = X.detach().double().numpy()
         facts["values"] = f"{values.min():.4g} to {values.max():.4g}"
@@ -170,7 +172,7 @@ def explored(ID: str, root="data", notation: tuple[dict, dict] | None = None) ->
     return viewed("\n".join(f"{what:10} {fact}" for what, fact in facts.items()), *drawing)
 
 
-def explore(root="data", notation: tuple[dict, dict] | None = None) -> ipywidgets.VBox:
+def explore(root="data", notation: tuple[dict, dict | None] | None = None) -> ipywidgets.VBox:
     """A widget that shows, as `explored` does, any sample of a dataset: by partition and index, or by its ID.
 
     Raises DatasetError for a dataset that `load_notation` refuses, or without any partition. A `notation`

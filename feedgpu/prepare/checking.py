@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 
 from ..manifest import again, read_manifest
@@ -14,18 +13,17 @@ from ..notation import (
     LEADS_OUT,
     DatasetError,
     Shortage,
-    describe,
     file_of,
     find_faults,
-    is_class,
+    greatest_label,
     read_notation,
-    read_tensor,
     sentence,
     without_file,
 )
 from ..outside import opened, read_json, reason, wanting
 from ..packed import Pack, same
 from ..rooms import MissingExtra
+from ..sample import fields, is_class, of_one, read_sample
 from ..system import ctrl_c_deferred, progress
 from .commit import suffix_of
 from .files import decode_whole, files_below, is_image
@@ -51,7 +49,7 @@ def check(root: str | Path = "data") -> list[str]:
     faults = [sentence(*fault) for fault in find_faults(partition, labels, root, None)] + faults
     listed = [ID for IDs in partition.values() for ID in IDs if isinstance(ID, str)]
     suffix = suffix_of(root, listed)
-    read = read_tensor if suffix else decode_whole
+    read = read_sample if suffix else decode_whole
     files = {ID: file_of(ID, root, suffix) for ID in listed if not LEADS_OUT.search(ID)}
     absent = without_file(list(files), root, suffix)
     if lost := [ID for ID in absent if ID not in rows]:
@@ -63,23 +61,24 @@ def check(root: str | Path = "data") -> list[str]:
         faults.append(f"the image files are no longer those that were packed; {again(root)} --size …")
     faults += faults_of_samples(files, set(absent), read, pack, rows)
     spare = faults_of_folder(root, set(files.values()), is_image if suffix == "" else is_tensor)
-    return faults + spare + faults_of_classes(root, labels)
+    great = greatest_label(labels) if labels else ""
+    return faults + spare + faults_of_classes(root, labels) + [great] * bool(great)
 
 
 def faults_of_samples(
     files: dict[str, Path],
     gone: set[str],
-    read: Callable[[Path], torch.Tensor],
+    read: Callable[[Path], Any],
     pack: Pack | None,
     rows: dict[str, int],
 ) -> list[str]:
     "What is wrong with the samples, each read from its file or, if that is `gone`, from the pack"
     faults: list[str] = []
-    first: tuple[str, torch.Tensor] | None = None
-    longer = []
+    first: tuple[str, Any] | None = None
+    longer: dict[str | int | None, list[str]] = {}
     with one_thread():
         for ID, file in progress(files.items(), "Reading", unit=" samples", leave=True):
-            packed = pack.gather(numpy.array([rows[ID]]))[0] if pack and ID in rows else None
+            packed = pack.sample(rows[ID]) if pack and ID in rows else None
             try:
                 with warnings.catch_warnings(action="ignore"):
                     X = packed if ID in gone else read(file)
@@ -95,16 +94,20 @@ def faults_of_samples(
             if X is None or read is decode_whole:
                 continue  # is among the faults already, or an image in order
             first = first or (ID, X)
-            if X.dim() and X.shape[1:] == first[1].shape[1:] and X.shape != first[1].shape:
-                longer.append(ID)
+            for name, one in fields(X).items():
+                other = fields(first[1]).get(name)
+                if other is not None and one.dim() and one.shape[1:] == other.shape[1:] != one.shape:
+                    if one.shape != other.shape:
+                        longer.setdefault(name, []).append(ID)
             faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
             if pack and packed is not None and not same(X, packed):
                 faults.append(
                     f"sample {ID!r}: {file} is no longer what was packed; {again(pack.folder.parent)}"
                 )
-    if longer and first:
+    for name, IDs in longer.items():
+        assert first is not None
         what = f"of another length than {first[0]!r}, which is for a collate_fn that pads (feedgpu.padded)"
-        faults.append(sentence(what, longer))
+        faults.append(sentence(f"{in_field(name)}{what}", IDs))
     return faults
 
 
@@ -138,11 +141,27 @@ def open_pack(root: Path) -> tuple[Pack | None, list[str]]:
     return pack, []
 
 
-def faults_of(X: torch.Tensor, first: tuple[str, torch.Tensor]) -> list[str]:
+def faults_of(X: Any, first: tuple[str, Any]) -> list[str]:
     "What is wrong with one sample; `first`: the ID of the first one, and that one"
+    one, other = fields(X), fields(first[1])
+    if list(one) != list(other):
+        names = [", ".join(map(str, of)) if list(of) != [None] else "no fields" for of in (one, other)]
+        return [f"it has {names[0]}, but {first[0]!r} has {names[1]}: samples must have the same fields"]
+    return [
+        f"{in_field(name)}{fault}"
+        for name in one
+        for fault in faults_of_tensor(one[name], (first[0], other[name]))
+    ]
+
+
+def in_field(name: str | int | None) -> str:
+    return "" if name is None else f"in field {name!r} "
+
+
+def faults_of_tensor(X: torch.Tensor, first: tuple[str, torch.Tensor]) -> list[str]:
     faults = []
     if (X.dtype, X.dim(), X.shape[1:]) != (first[1].dtype, first[1].dim(), first[1].shape[1:]):
-        faults.append(f"it is {describe(X)}, but {first[0]!r} is {describe(first[1])}: samples must be alike")
+        faults.append(f"it is {of_one(X)}, but {first[0]!r} is {of_one(first[1])}: samples must be alike")
     values = X.float() if X.is_floating_point() and X.itemsize == 1 else X  # isfinite knows no float8
     if wrong := int((~values.isfinite()).sum()):
         faults.append(f"{wrong:,} of its {X.numel():,} values are infinite or not a number")
@@ -164,7 +183,7 @@ def is_tensor(file: Path) -> bool:
     return file.suffix == ".pt"
 
 
-def faults_of_classes(root: Path, labels: dict[str, Any]) -> list[str]:
+def faults_of_classes(root: Path, labels: dict[str, Any] | None) -> list[str]:
     file = root / "classes.json"
     if not file.exists():
         return []
@@ -174,7 +193,7 @@ def faults_of_classes(root: Path, labels: dict[str, Any]) -> list[str]:
         return [f"{file} cannot be read: {reason(error)}"]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return [f"{file} is no list of names"]
-    needed = max((y for y in labels.values() if is_class(y)), default=-1) + 1
+    needed = max((y for y in (labels or {}).values() if is_class(y)), default=-1) + 1
     if len(classes) < needed:
         return [f"{file} names {len(classes)} classes, but the labels need {needed}"]
     return []

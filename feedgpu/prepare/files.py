@@ -9,12 +9,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..notation import LEADS_OUT, DatasetError, Shortage, describe, read_tensor
+from ..notation import LEADS_OUT, DatasetError, Shortage
 from ..outside import opened, read_array, read_bytes, reason, wanting
 from ..rooms import MissingExtra
+from ..sample import describe, read_sample
 from .layout import Source, Unreadable
 from .sources import pixels, split
 
@@ -197,16 +199,14 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DatasetError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def reader(
-    files: dict[str, Path], size: tuple[int, int] | None, mode: str | None
-) -> Callable[[str], torch.Tensor]:
+def reader(files: dict[str, Path], size: tuple[int, int] | None, mode: str | None) -> Callable[[str], Any]:
     """A function that reads the file of an ID.
 
     It raises Unreadable for a file that cannot be read, and DatasetError for one that is not like the first.
     """
     first = None
 
-    def read(ID: str) -> torch.Tensor:
+    def read(ID: str) -> Any:
         nonlocal first
         file = files[ID]
         try:
@@ -264,15 +264,15 @@ def decode_whole(file: Path) -> torch.Tensor:
     return torch.from_numpy(decode(1)).permute(2, 0, 1)
 
 
-def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
-    "The tensor in a file; an image becomes uint8, C×H×W"
+def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> Any:
+    "The sample in a file; an image becomes uint8, C×H×W"
     suffix = file.suffix.lower()
     if suffix == ".npy":
         array = read_array(file)
         # torch takes no other byte order than the machine's own
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     if suffix == ".pt":
-        return read_tensor(file)
+        return read_sample(file)
     return read_image(file, size, mode)
 
 

@@ -1,7 +1,8 @@
 """Writes a dataset in the article's layout, whole or not at all.
 
-<ID>.pt           one sample: one tensor that owns its storage; or <ID>, a file that was kept as it is
-labels.json       {ID: label}
+<ID>.pt           one sample: a tensor that owns its storage, or a tuple or dict of such; or <ID>, a file that
+                  was kept as it is
+labels.json       {ID: target}, or null for samples without targets
 classes.json      the names of the classes, if they have names
 partition.json    {"train": [ID, ...], "validation": [ID, ...]}; a folder without it holds no dataset
 """
@@ -11,7 +12,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 
 from ..notation import DatasetError, Partition, file_of, find_faults, sentence, without_file
+from ..sample import fields, with_fields
 from ..system import ctrl_c_deferred, progress
 from .commit import (
     INCOMING,
@@ -39,17 +41,19 @@ from .commit import (
 class Source:
     """A dataset that can be written: which samples there are, and how to get each.
 
-    `partition`: {"train": [ID, ...], "validation": [ID, ...]}. `labels`: {ID: integer from 0 up}.
-    `classes`: the names of the classes, or None. `read(ID)`: the sample, a dense tensor on the CPU; raises
-    Unreadable if it cannot be had. `origin`: a folder that is read, in which nothing may be written.
+    `partition`: {"train": [ID, ...], "validation": [ID, ...]}, and others. `labels`: {ID: target}, where all
+    targets are classes (integers from 0 up), floats, or lists of as many numbers; or None. `classes`: the
+    names of the classes, or None. `read(ID)`: the sample, a dense tensor on the CPU, or a tuple or dict of
+    them; raises Unreadable if it cannot be had. `origin`: a folder that is read, in which nothing may be
+    written.
     `keep(ID, file)`: for samples that are files of their own kind, writes that of an ID, and raises
     Unreadable if it cannot be read; None for tensors.
     """
 
     partition: dict[str, list[str]]
-    labels: dict[str, int]
+    labels: Mapping[str, Any] | None
     classes: list[str] | None
-    read: Callable[[str], torch.Tensor]
+    read: Callable[[str], Any]
     origin: Path | None = None
     keep: Callable[[str, Path], None] | None = None
 
@@ -65,7 +69,7 @@ class Unreadable(DatasetError):
 
 def write(
     source: Source, root: str | Path = "data", force: bool = False, skip_unreadable: bool = False
-) -> tuple[Partition, dict[str, Any]]:
+) -> tuple[Partition, dict[str, Any] | None]:
     """Writes `source` into the folder `root` and returns `(partition, labels)` as written.
 
     `force`: overwrite the dataset that is there, and files in the way. `skip_unreadable`: leave out the
@@ -105,7 +109,7 @@ def write(
 
 def refuse_unfit(source: Source, root: Path, force: bool) -> None:
     "Raises DatasetError for what can be known to go wrong before a sample is read"
-    refuse_empty(source.partition)
+    refuse_empty(source.partition, source.labels)
     IDs = [ID for IDs in source.partition.values() for ID in IDs]
     files = [file_of(ID, root, source.suffix) for ID in IDs]
     counts = Counter(files)
@@ -152,8 +156,12 @@ def refuse_unfit(source: Source, root: Path, force: bool) -> None:
         )
 
 
-def refuse_empty(partition: Partition) -> None:
-    for name in ("train", "validation"):
+def refuse_empty(partition: Partition, labels: object) -> None:
+    if labels is None and partition:
+        needed = list(partition)  # samples without targets need not be divided
+    else:
+        needed = ["train", "validation"]
+    for name in needed:
         if not partition.get(name):
             raise DatasetError(
                 f"there is no sample for {name!r}, and a dataset needs some to train and some to validate"
@@ -161,7 +169,7 @@ def refuse_empty(partition: Partition) -> None:
             )
 
 
-def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[Partition, dict[str, Any]]:
+def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[Partition, dict[str, Any] | None]:
     "Writes everything into `root/.incoming`, partition.json last; returns the partition and the labels"
     incoming = root / INCOMING
     incoming.mkdir()
@@ -191,11 +199,13 @@ def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[Partition,
             "or leave them out with --skip-unreadable\n" + "\n".join(map(str, unreadable.values()))
         )
     partition = {name: [ID for ID in IDs if ID not in unreadable] for name, IDs in source.partition.items()}
-    refuse_empty(partition)
-    labels = {ID: y for ID, y in source.labels.items() if ID not in unreadable}
+    refuse_empty(partition, source.labels)
+    labels = source.labels
+    if labels is not None:
+        labels = {ID: y for ID, y in labels.items() if ID not in unreadable}
     for fault in find_faults(partition, labels, incoming / SAMPLES, source.suffix):
         raise DatasetError(sentence(*fault))
-    write_json(labels, incoming / "labels.json")
+    write_json(None if labels is None else dict(labels), incoming / "labels.json")
     if source.classes is not None:
         write_json(source.classes, incoming / "classes.json")
     write_json(partition, incoming / "partition.json")
@@ -221,13 +231,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def save(X: torch.Tensor, file: Path) -> None:
+def save(X: Any, file: Path) -> None:
     """torch.save, of a copy: with a view it would write the whole storage that it is a view of.
 
     By way of memory, because an error of Python's own writing says what is wrong with the disk.
     """
     buffer = io.BytesIO()
-    torch.save(X.detach().clone(memory_format=torch.contiguous_format), buffer)
+    kept = torch.contiguous_format
+    torch.save(with_fields(X, [one.detach().clone(memory_format=kept) for one in fields(X).values()]), buffer)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(buffer.getbuffer())
 

@@ -11,15 +11,18 @@ import os
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 
-from ..manifest import PACKED, UNEQUAL, VERSION, read_manifest, stored_as
-from ..notation import DatasetError, describe, file_of, load_notation, read_notation, read_tensor, reading
+from ..manifest import files_of, read_manifest, stored_as
+from ..notation import DatasetError, file_of, load_notation, read_notation, reading
 from ..outside import opened
+from ..packed import targets
+from ..sample import describe, fields, of_one, read_sample, with_fields
 from ..system import ctrl_c_deferred, progress
 from .commit import PACKING, refuse_link, sole_writer, suffix_of
 from .layout import one_thread, write_json
@@ -68,7 +71,7 @@ def pack(root: str | Path = "data", size: tuple[int, int] | None = None) -> dict
     return read_manifest(root)
 
 
-def what_to_pack(root: Path, size: tuple[int, int] | None) -> tuple[list[str], dict[str, int]]:
+def what_to_pack(root: Path, size: tuple[int, int] | None) -> tuple[list[str], Any]:
     "The IDs and labels of the dataset. Raises DatasetError if it cannot be packed so."
     suffix = suffix_of(root, [ID for IDs in read_notation(root)[0].values() for ID in IDs])
     partition, labels = load_notation(root, suffix)
@@ -92,77 +95,109 @@ def recover_pack(root: Path) -> None:
 
 
 def write_pack(
-    IDs: list[str], labels: dict[str, int], root: Path, folder: Path, size: tuple[int, int] | None = None
+    IDs: list[str], labels: Any, root: Path, folder: Path, size: tuple[int, int] | None = None
 ) -> None:
     "Writes the files of a pack into `folder`, its manifest last"
     images = None
     if size:
         from ..images import ImageDataset  # which needs Pillow
 
-        images = ImageDataset(IDs, labels, root, size)
-    samples = (images[i][0].contiguous() if images else read_sample(ID, root) for i, ID in enumerate(IDs))
-    dtype, shapes, offsets = write_samples(IDs, samples, folder / "samples.npy")
-    numpy.save(folder / "labels.npy", numpy.array([labels[ID] for ID in IDs], numpy.int64))
+        images = ImageDataset(IDs, None, root, size)
+    samples = (images[i].contiguous() if images else sample_of(ID, root) for i, ID in enumerate(IDs))
+    manifest = write_samples(IDs, samples, folder)
+    y = targets(IDs, labels)
+    if y is not None:
+        numpy.save(folder / "labels.npy", y.astype(numpy.int64) if y.dtype.kind in "iu" else y)
+    elif "fields" not in manifest:
+        field = {"name": None, "dtype": manifest.pop("dtype"), "shape": manifest.pop("shape")}
+        manifest |= {"version": 2, "form": "tensor", "fields": [field]}
     numpy.save(folder / "IDs.npy", numpy.array([ID.encode("utf-8", "surrogateescape") for ID in IDs]))
-    names: tuple[str, ...] = PACKED
-    shape = shapes[0].tolist()
-    if (shapes != shapes[0]).any():
-        names, shape = PACKED + UNEQUAL, None
-        numpy.save(folder / "offsets.npy", offsets)
-        numpy.save(folder / "shapes.npy", shapes)
-    manifest = {
-        "version": VERSION,
-        "samples": len(IDs),
-        "dtype": str(dtype).removeprefix("torch."),
-        "shape": shape,
-        "files": {name: (folder / name).stat().st_size for name in names},
-        "digest": digest(folder, names),
-    }
+    names = [name for name in files_of(manifest) if name != "labels.npy" or y is not None]
+    manifest["files"] = {name: (folder / name).stat().st_size for name in names}
+    manifest["digest"] = digest(folder, names)
     if images:
         manifest["source"] = sizes_of(file_of(ID, root, "") for ID in IDs)
     write_json(manifest, folder / "manifest.json")
 
 
-def write_samples(
-    IDs: list[str], samples: Iterator[torch.Tensor], file: Path
-) -> tuple[torch.dtype, Array, Array]:
-    """Writes the values of all samples, one after the other, under the header of one array.
-
-    Returns their dtype, their shapes (N × dimensions) and where each begins and the last one ends, in values.
-    """
-    first: tuple[str, torch.Tensor] | None = None
-    sizes, ends = array("q"), array("q", [0])
-    with open(file, "wb") as stream, one_thread():
-        stream.write(bytes(HEADER))
+def write_samples(IDs: list[str], samples: Iterator[Any], folder: Path) -> dict[str, Any]:
+    "Writes the values of all samples, a file a field; returns what the manifest says of them"
+    first: tuple[str, Any] | None = None
+    written: list[WrittenField] = []
+    with ExitStack() as files, one_thread():
         for ID, X in zip(progress(IDs, "Packing", unit=" samples", leave=True), samples, strict=True):
-            first = first or (ID, X)
+            if first is None:
+                first = ID, X
+                ends = [f"-{i}" for i in range(len(fields(X)))] if not isinstance(X, torch.Tensor) else [""]
+                written = [WrittenField(folder, end, name) for end, name in zip(ends, fields(X), strict=True)]
+                for field in written:
+                    files.callback(field.stream.close)
             refuse_other_kind(ID, X, *first)
-            stream.write(X.view(stored_as(X.dtype)).numpy().tobytes())
-            sizes.extend(X.shape)
-            ends.append(ends[-1] + X.numel())
+            for field, values in zip(written, fields(X).values(), strict=True):
+                field.add(values)
         assert first is not None  # a dataset has samples
-        dtype, shapes = first[1].dtype, numpy.array(sizes, numpy.int64).reshape(len(IDs), first[1].dim())
-        shape = (len(IDs), *shapes[0].tolist()) if bool((shapes == shapes[0]).all()) else (ends[-1],)
-        stream.seek(0)
-        stream.write(header(dtype, shape))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return dtype, shapes, numpy.array(ends, numpy.int64)
+        specs = [field.end() for field in written]
+    if isinstance(first[1], torch.Tensor):
+        return {"version": 1, "samples": len(IDs), "dtype": specs[0]["dtype"], "shape": specs[0]["shape"]}
+    form = "tuple" if isinstance(first[1], tuple) else "dict"
+    return {"version": 2, "samples": len(IDs), "form": form, "fields": specs}
 
 
-def refuse_other_kind(ID: str, X: torch.Tensor, first_ID: str, first: torch.Tensor) -> None:
+class WrittenField:
+    "The values of one field of all samples, one after the other, under the header of one array"
+
+    def __init__(self, folder: Path, end: str, name: str | int | None) -> None:
+        self.folder, self.end_of_names, self.name = folder, end, name
+        self.sizes, self.ends = array("q"), array("q", [0])
+        self.first: torch.Tensor | None = None
+        self.stream = open(folder / f"samples{end}.npy", "wb")
+        self.stream.write(bytes(HEADER))
+
+    def add(self, X: torch.Tensor) -> None:
+        self.first = X if self.first is None else self.first
+        self.stream.write(X.view(stored_as(X.dtype)).numpy().tobytes())
+        self.sizes.extend(X.shape)
+        self.ends.append(self.ends[-1] + X.numel())
+
+    def end(self) -> dict[str, Any]:
+        "Writes the header, and where each sample begins if their shapes differ; returns the field's spec"
+        assert self.first is not None
+        samples, dtype = len(self.ends) - 1, self.first.dtype
+        shapes = numpy.array(self.sizes, numpy.int64).reshape(samples, self.first.dim())
+        alike = bool((shapes == shapes[0]).all())
+        self.stream.seek(0)
+        self.stream.write(header(dtype, (samples, *shapes[0].tolist()) if alike else (self.ends[-1],)))
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        if not alike:
+            numpy.save(self.folder / f"offsets{self.end_of_names}.npy", numpy.array(self.ends, numpy.int64))
+            numpy.save(self.folder / f"shapes{self.end_of_names}.npy", shapes)
+        shape = shapes[0].tolist() if alike else None
+        return {"name": self.name, "dtype": str(dtype).removeprefix("torch."), "shape": shape}
+
+
+def refuse_other_kind(ID: str, X: Any, first_ID: str, first: Any) -> None:
     "Raises DatasetError for a sample that cannot be in one pack with the first"
-    if (X.dtype, X.dim()) != (first.dtype, first.dim()):
+    one, other = fields(X), fields(first)
+    if list(one) != list(other):
         raise DatasetError(
-            f"samples of one pack must have one dtype and number of dimensions: {first_ID!r} is "
-            f"{describe(first)}, but {ID!r} is {describe(X)}"
+            f"samples of one pack must have the same fields: {first_ID!r} is {describe(first)}, "
+            f"but {ID!r} is {describe(X)}"
         )
+    for name, values in one.items():
+        if (values.dtype, values.dim()) != (other[name].dtype, other[name].dim()):
+            which = f"field {name!r} of " if name is not None else ""
+            raise DatasetError(
+                "samples of one pack must have one dtype and number of dimensions: "
+                f"{which}{first_ID!r} is {of_one(other[name])}, but {which}{ID!r} is {of_one(values)}"
+            )
 
 
-def read_sample(ID: str, root: Path) -> torch.Tensor:
+def sample_of(ID: str, root: Path) -> Any:
     file = file_of(ID, root)
     with reading(ID, file):
-        return read_tensor(file).contiguous()
+        X = read_sample(file)
+    return with_fields(X, [one.contiguous() for one in fields(X).values()])
 
 
 def header(dtype: torch.dtype, shape: tuple[int, ...]) -> bytes:

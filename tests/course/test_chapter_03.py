@@ -45,11 +45,8 @@ def test_no_other_cell_defines_them():
             '    def load(self, file: Path):\n        "Reads',
             '    @property\n    def load(self, file: Path):\n        "Reads',
         ),
-        ("        return samples\n", "        return samples\n\n    def extra(self):\n        pass\n"),
-        (
-            "            X = self.transform(X)\n        return X, y",
-            "            X = self.transform(X)\n        return y, X",
-        ),
+        ("        return X, y\n", "        return X, y\n\n    def extra(self):\n        pass\n"),
+        ("        return X, y\n", "        return y, X\n"),
     ],
 )
 def test_a_planted_change_is_noticed(now, planted):
@@ -64,8 +61,8 @@ def test_a_docstring_makes_no_difference():
 @pytest.mark.parametrize(
     ("now", "planted"),
     [
-        ("X.shape != wanted.shape or", "X.shape == wanted.shape or"),
-        ("or X.dtype != wanted.dtype", "and X.dtype != wanted.dtype"),
+        ("if form(sample) != form(wanted):", "if form(sample) == form(wanted):"),
+        ("like_ID, wanted = like or (IDs[0], samples[0])", "like_ID, wanted = IDs[0], samples[0]"),
     ],
 )
 def test_a_planted_change_of_a_function_is_noticed(now, planted):

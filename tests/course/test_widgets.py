@@ -127,7 +127,9 @@ SENTENCES = {
     damaged: "sample 'id-1': data/id-1.pt cannot be read: it is empty, cut short or not written by "
     "torch.save",
     missing: "sample 'id-1': data/id-1.pt cannot be read: there is no such file",
-    no_tensor: "sample 'id-1': data/id-1.pt cannot be read: it holds a list, not a tensor",
+    no_tensor: (
+        "sample 'id-1': data/id-1.pt cannot be read: it holds a list, not a tensor, nor a tuple or dict of tensors"
+    ),
 }
 
 

@@ -17,15 +17,16 @@ LIBRARY = [
     "rooms",
     "system",
     "outside",
+    "sample",
     "notation",
+    "memory",
     "meter",
     "order",
     "manifest",
-    "memory",
     "unequal",
     "decode",
 ]
-LIBRARY += ["packed", "prefetch", "images"]
+LIBRARY += ["field", "packed", "prefetch", "images"]
 ROOMS = [*LIBRARY, "prepare", "measure", "command", "course"]
 # What a file imports of other people's packages besides torch and numpy; the extras bring it.
 OTHERS = {

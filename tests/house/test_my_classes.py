@@ -101,7 +101,14 @@ BAD_FILES = {
     "empty": (lambda file: file.write_bytes(b""), "it is empty, cut short or not written by torch.save"),
     "truncated": (write_truncated, "it is empty, cut short or not written by torch.save"),
     "text": (lambda file: file.write_text("hello"), "it is empty, cut short or not written by torch.save"),
-    "dictionary": (lambda file: torch.save({"X": torch.zeros(2)}, file), "it holds a dict, not a tensor"),
+    "dictionary": (
+        lambda file: torch.save({"epoch": 3}, file),
+        "it holds a dict whose 'epoch' is of type int, not a tensor",
+    ),
+    "list": (
+        lambda file: torch.save([torch.zeros(2)], file),
+        "it holds a list, not a tensor, nor",
+    ),
     "array": (lambda file: torch.save(numpy.zeros(2), file), "it asks to run numpy"),
     "code": (lambda file: torch.save(Evil(), file), "it asks to run posix.mkdir, which is refused"),
     "bare pickle": (write_evil, "which is refused"),
@@ -177,7 +184,7 @@ def test_unequal_dtypes_are_named_and_a_single_sample_is_compared_with_like(data
     with pytest.raises(DatasetError, match="'id-2' is float64 of shape 1×8×8"):
         list(DataLoader(training_set, batch_size=4))
     list(DataLoader(training_set, batch_size=1))
-    training_set.like = "id-1", training_set[0][0]
+    training_set.like = "id-1", training_set[0]
     with pytest.raises(DatasetError, match="'id-1' is float32 .* but 'id-2' is float64"):
         list(DataLoader(training_set, batch_size=1))
 

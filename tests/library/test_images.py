@@ -107,7 +107,7 @@ def test_its_threads_do_not_follow_it_into_another_process(folder):
     assert all(torch.equal(found[y], before[y]) for y in before)
     if hasattr(os, "fork"):
         if (child := os.fork()) == 0:
-            os._exit(0 if torch.equal(dataset.__getitems__([1, 2, 3])[0].X[0], before[1]) else 1)
+            os._exit(0 if torch.equal(dataset.__getitems__([1, 2, 3]).X[0], before[1]) else 1)
         assert os.waitpid(child, 0)[1] == 0
 
 
@@ -149,7 +149,7 @@ def test_the_threads_begin_with_the_next_batch(folder):
     assert (first, second) == ([0, 1, 2], [3, 4, 5])
     dataset.go.set()
     for indices in (second, first, second):  # nobody has to ask in their order, or once
-        batch = dataset.__getitems__(indices)[0]
+        batch = dataset.__getitems__(indices)
         assert batch.y.tolist() == indices
         assert all(torch.equal(X, dataset[i][0]) for X, i in zip(batch.X, indices, strict=True))
     dataset.noted.clear()
@@ -255,7 +255,7 @@ def test_many_threads_fill_every_place_once(tmp_path):
     try:
         for indices in ([*range(256)] * 40, [7] * 300, [39, 3]):
             dataset.loaded.clear()
-            (batch,) = Batch(dataset, indices).wait()
+            batch = Batch(dataset, indices).wait()
             assert sorted(dataset.loaded) == sorted(indices)
             assert batch.y.tolist() == indices and (batch.X.flatten(1) == batch.y[:, None]).all()
     finally:

@@ -103,12 +103,8 @@ def test_threads_share_a_memory():
 
 def test_a_batch_passes_default_collate_as_it_is():
     one = Gathered(torch.zeros(2, 3), torch.arange(2))
-    X, y = default_collate([one])
+    X, y = default_collate(one)
     assert X is one.X and y is one.y
-    X, y = default_collate([one, Gathered(torch.ones(1, 3), torch.tensor([7]))])
-    assert X.shape == (3, 3) and y.tolist() == [0, 1, 7]
-    with pytest.raises(TypeError, match="__getitems__ = None"):
-        X, y = one
 
 
 def test_values_are_of_every_kind_that_numpy_knows(kept):

@@ -17,17 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
-from feedgpu import DatasetError, load_notation, read_tensor
+from feedgpu import DatasetError, load_notation, read_sample
 from feedgpu.notation import (
     Edition,
     Shortage,
-    dense,
     file_of,
     find_faults,
     reading,
     refuse_unlike,
     sentence,
 )
+from feedgpu.sample import dense
 
 # IDs and their files
 
@@ -54,7 +54,7 @@ def test_other_IDs_name_a_file_in_the_folder(ID):
 def test_a_tensor_is_read_as_it_was_saved(tmp_path):
     for X in (torch.arange(6).view(2, 3), torch.tensor(True), torch.zeros(0, 3, dtype=torch.bfloat16)):
         torch.save(X, tmp_path / "a.pt")
-        Y = read_tensor(tmp_path / "a.pt")
+        Y = read_sample(tmp_path / "a.pt")
         assert torch.equal(X, Y) and X.dtype == Y.dtype
 
 
@@ -63,7 +63,7 @@ def test_a_tensor_is_read_as_it_was_saved(tmp_path):
 def test_a_bare_pickle_of_any_protocol_is_refused_without_a_warning(tmp_path, protocol):
     (tmp_path / "a.pt").write_bytes(pickle.dumps({"X": [1]}, protocol))
     with pytest.raises(ValueError, match="not written by torch.save|it holds a dict"):
-        read_tensor(tmp_path / "a.pt")
+        read_sample(tmp_path / "a.pt")
 
 
 def test_a_compressed_file_is_refused(tmp_path):
@@ -73,16 +73,16 @@ def test_a_compressed_file_is_refused(tmp_path):
         for name in plain.namelist():
             small.writestr(name, plain.read(name))
     with pytest.raises(ValueError, match="^it holds 40,000 bytes in a file of [0-9,]+: save it uncompressed"):
-        read_tensor(tmp_path / "b.pt")
+        read_sample(tmp_path / "b.pt")
     torch.save(torch.zeros(10_000)[:3], tmp_path / "a.pt")  # a view, with all that it is a view of
-    assert read_tensor(tmp_path / "a.pt").shape == (3,)
+    assert read_sample(tmp_path / "a.pt").shape == (3,)
 
 
 def test_a_file_that_cannot_be_opened_is_an_OSError(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_tensor(tmp_path / "a.pt")
+        read_sample(tmp_path / "a.pt")
     with pytest.raises(ValueError, match="^it is a folder$"):
-        read_tensor(tmp_path)
+        read_sample(tmp_path)
 
 
 # Whose fault an error is
@@ -201,11 +201,14 @@ def test_a_workers_traceback_is_cut_off_a_sentence():
 def test_samples_of_one_batch_must_be_alike():
     alike = [(torch.zeros(2), 0), (torch.ones(2), 1)]
     refuse_unlike(alike, ["a", "b"])
-    refuse_unlike([("no tensor", 0)], ["a"], ("z", torch.zeros(2)))
+    refuse_unlike([("no tensor", 0), ("nor this", 1.5)], ["a", "b"])
     with pytest.raises(DatasetError, match=r"'a' is float32 of shape 2, but 'c' is float32 of shape \(\)"):
         refuse_unlike([*alike, (torch.tensor(0.0), 0)], ["a", "b", "c"])
     with pytest.raises(DatasetError, match="'z' is int64 of shape 2, but 'a' is float32 of shape 2"):
-        refuse_unlike(alike, ["a", "b"], ("z", torch.zeros(2, dtype=torch.int64)))
+        refuse_unlike(alike, ["a", "b"], ("z", (torch.zeros(2, dtype=torch.int64), 0)))
+    masked = [({"image": torch.zeros(2), "mask": torch.zeros(3)}, 0), ({"image": torch.zeros(2)}, 0)]
+    with pytest.raises(DatasetError, match="'a' is image: .*, mask: .* of shape 3, but 'b' is float32"):
+        refuse_unlike(masked, ["a", "b"])
 
 
 # The notation and its quick check
@@ -313,7 +316,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tensor_comes_as_a_batch_can_hold_it(tmp_path, kind):
     torch.save(KINDS[kind], tmp_path / "a.pt")
-    X = read_tensor(tmp_path / "a.pt")
+    X = read_sample(tmp_path / "a.pt")
     assert type(X) is torch.Tensor and not (X.requires_grad or X.is_conj() or X.is_neg())
     assert torch.equal(X, KINDS[kind].detach().resolve_conj().resolve_neg())
 
@@ -339,7 +342,7 @@ def test_what_has_no_such_form_is_refused_by_its_kind(kind):
 def test_a_tensor_that_shows_more_than_its_file_holds_is_refused(tmp_path, size):
     torch.save(torch.zeros(1).expand(size), tmp_path / "a.pt")
     with pytest.raises(ValueError, match="bytes, its storage has 4: save X.contiguous"):
-        read_tensor(tmp_path / "a.pt")
+        read_sample(tmp_path / "a.pt")
 
 
 # One dataset for as long as somebody reads it

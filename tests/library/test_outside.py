@@ -25,7 +25,7 @@ OPENS = {
 METHODS = {"read_text", "read_bytes", "open"}
 ALLOWED = {
     "feedgpu/outside.py": {"os.open", "numpy.load"},  # the place itself
-    "feedgpu/notation.py": {"torch.load"},  # of a stream that it has opened there
+    "feedgpu/sample.py": {"torch.load"},  # of a stream that it has opened there
     "feedgpu/decode.py": {"Image.open"},  # of bytes
     "feedgpu/system.py": {"open", "read_text"},  # writes; reads what the system says of itself
     "feedgpu/prepare/layout.py": {"open"},  # writes

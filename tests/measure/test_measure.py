@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from feedgpu import PackedDataset, measure, read_tensor
+from feedgpu import PackedDataset, measure, read_sample
 from feedgpu.measure import (
     Spread,
     alternate,
@@ -174,12 +174,12 @@ def test_the_files_that_samples_open_are_found(dataset, tmp_path):
     root, partition, labels = dataset()
     this = json.__file__  # a file of Python's own is no sample
     with files_opened() as files:
-        read_tensor(root / "id-1.pt")
+        read_sample(root / "id-1.pt")
         open(root / "labels.json").close()
         open("/dev/null").close()
         open(this).close()
     assert files == sorted([(root / "id-1.pt").resolve(), (root / "labels.json").resolve()])
-    read_tensor(root / "id-2.pt")
+    read_sample(root / "id-2.pt")
     assert len(files) == 2, "the block is over"
 
 

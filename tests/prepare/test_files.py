@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from feedgpu import DatasetError, load_notation, read_tensor
+from feedgpu import DatasetError, load_notation, read_sample
 from feedgpu.command import main
 from feedgpu.notation import file_of
 from feedgpu.prepare import check, folder, table, write
@@ -60,7 +60,7 @@ def test_a_folder_of_classes(path, tmp_path, capsys):
     assert labels == {f"{name}/{i}": y for y, name in enumerate(("cat", "dog")) for i in range(3)}
     assert {labels[ID] for ID in partition["validation"]} == {0, 1}
     assert json.loads((data / "classes.json").read_text()) == ["cat", "dog"]
-    assert torch.equal(read_tensor(data / "dog/1.pt"), torch.from_numpy(RED // 2).permute(2, 0, 1))
+    assert torch.equal(read_sample(data / "dog/1.pt"), torch.from_numpy(RED // 2).permute(2, 0, 1))
     assert check(data) == []
 
 
@@ -194,7 +194,7 @@ def test_npy(tmp_path, dtype):
     np.save(tmp_path / "x/2.npy", np.asfortranarray(array))
     write(folder(tmp_path), tmp_path.parent / f"{tmp_path.name}-data")
     for ID in ("x/1", "x/2"):
-        X = read_tensor(file_of(ID, tmp_path.parent / f"{tmp_path.name}-data"))
+        X = read_sample(file_of(ID, tmp_path.parent / f"{tmp_path.name}-data"))
         assert X.tolist() == array.tolist() and X.numpy().dtype == array.dtype.newbyteorder("=")
 
 
@@ -239,7 +239,7 @@ def test_all_unreadable_files_are_named_and_no_code_is_run(path, tmp_path, capsy
     for name, content in bad.items():
         (path / "cat" / name).write_bytes(content)
     torch.save(Evil(tmp_path / "ran"), path / "cat/evil2.pt")
-    torch.save({"X": torch.zeros(3)}, path / "cat/dict.pt")
+    torch.save({"epoch": 3}, path / "cat/dict.pt")
     torch.save(torch.eye(3).to_sparse(), path / "cat/sparse.pt")
     np.save(path / "cat/evil.npy", np.array([Evil(tmp_path / "ran")]))
     np.save(path / "cat/strings.npy", np.array(["a"]))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from feedgpu import DatasetError, load_notation, read_tensor
+from feedgpu import DatasetError, load_notation, read_sample
 from feedgpu.notation import file_of
 from feedgpu.prepare import Source, Unreadable, layout, synthetic, write
 from feedgpu.prepare.commit import recover, sole_writer
@@ -53,7 +53,7 @@ def holds(root, source):
         partition == source.partition
         and labels == source.labels
         and (root / "classes.json").exists() == (source.classes is not None)
-        and all(torch.equal(read_tensor(file_of(ID, root)), source.read(ID)) for ID in labels)
+        and all(torch.equal(read_sample(file_of(ID, root)), source.read(ID)) for ID in labels)
     )
 
 
@@ -110,7 +110,7 @@ def test_ids_that_one_disk_takes_for_one_overwrite_nothing(root, without_case, k
 )
 def test_each_sample_owns_its_storage(root, X):
     write(Source({"train": ["a"], "validation": ["b"]}, {"a": 0, "b": 1}, None, lambda ID: X), root)
-    read = read_tensor(root / "a.pt")
+    read = read_sample(root / "a.pt")
     assert torch.equal(read, X) and read.is_contiguous() and not read.requires_grad
     assert read.untyped_storage().nbytes() == read.nbytes
 

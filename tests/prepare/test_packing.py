@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import feedgpu.prepare.packing
-from feedgpu import DatasetError, PackedDataset, load_notation, read_tensor
+from feedgpu import DatasetError, PackedDataset, load_notation, read_sample
 from feedgpu.command import main
 from feedgpu.packed import Pack, same
 from feedgpu.prepare import check, pack, synthetic, write
@@ -257,7 +257,7 @@ def state(root):
     pack_there = Pack(root)
     rows = pack_there.rows
     for name, seed in (("old", 0), ("new", 1)):
-        if all(same(pack_there.gather(numpy.array([rows[ID]]))[0], noise(seed).read(ID)) for ID in rows):
+        if all(same(pack_there.sample(rows[ID]), noise(seed).read(ID)) for ID in rows):
             return name
     raise AssertionError("a mixture")
 
@@ -285,10 +285,7 @@ def test_a_full_disk_leaves_the_old_pack(root, monkeypatch):
         def __init__(self, stream):
             self.stream = stream
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def close(self):
             self.stream.close()
 
         def write(self, values):
@@ -352,10 +349,10 @@ def test_a_name_that_is_no_utf_8_is_packed(root):
 def test_a_flipped_value_is_found_by_its_checksum(root):
     file = root / "id-1.pt"
     data = bytearray(file.read_bytes())
-    X = read_tensor(file)
+    X = read_sample(file)
     place = bytes(data).index(X.numpy().tobytes())
     data[place] ^= 1
     file.write_bytes(data)
-    assert not torch.equal(read_tensor(file), X)  # torch.load does not look
+    assert not torch.equal(read_sample(file), X)  # torch.load does not look
     (found,) = check(root)
     assert found.startswith("sample 'id-1': ") and "is damaged: " in found and "(CRC)" in found

@@ -9,7 +9,7 @@ import torch
 
 from ...measure.spread import alternate
 from ...measure.streams import OnDevice, StandIn
-from ...notation import describe
+from ...sample import describe
 from ..verdicts import Right, exercise, short
 
 

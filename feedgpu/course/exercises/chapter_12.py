@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from ...notation import DatasetError, describe
+from ...notation import DatasetError
+from ...sample import describe
 from ..verdicts import exercise, short
 
 # Text of a file, and the numbers it holds, channels × lines

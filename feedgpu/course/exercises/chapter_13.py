@@ -5,7 +5,7 @@ verdicts.py says what becomes of it.
 
 import torch
 
-from ...notation import describe
+from ...sample import describe
 from ..verdicts import exercise, short
 
 
