@@ -128,7 +128,8 @@ SENTENCES = {
     "torch.save",
     missing: "sample 'id-1': data/id-1.pt cannot be read: there is no such file",
     no_tensor: (
-        "sample 'id-1': data/id-1.pt cannot be read: it holds a list, not a tensor, nor a tuple or dict of tensors"
+        "sample 'id-1': data/id-1.pt cannot be read: it holds a list, not a "
+        "tensor, nor a tuple or dict of tensors"
     ),
 }
 
