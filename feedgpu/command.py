@@ -18,13 +18,15 @@ The samples are tensors or, as jpeg or files, image files for feedgpu.images.Ima
 import argparse
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .rooms import MissingExtra
 from .system import ctrl_c_heard
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .prepare import Source
 
 
@@ -68,12 +70,15 @@ def prepare(args: argparse.Namespace) -> int:
     from .prepare import write
 
     source = make_source(args)
-    partition, _ = write(source, args.data, args.force, getattr(args, "skip_unreadable", False))
+    partition, labels = write(source, args.data, args.force, getattr(args, "skip_unreadable", False))
     there = {ID for IDs in partition.values() for ID in IDs}
     if left_out := [ID for IDs in source.partition.values() for ID in IDs if ID not in there]:
         print(sentence("left out, as they cannot be read", left_out))
-    parts = " and ".join(f"{len(IDs):,} for {name}" for name, IDs in partition.items())
-    print(f"{inventory(args.data)}: {parts}.")
+    parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
+    parts = [", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts
+    print(f"{inventory(args.data)}: {' and '.join(parts)}.")
+    for line in inventory_of_classes(partition, labels, source.classes):
+        print(line)
     return 0
 
 
@@ -91,7 +96,7 @@ def make_source(args: argparse.Namespace) -> "Source":
         case "folder":
             return folder(args.path, size, args.mode, args.seed, args.kept_as)
         case "table":
-            return table(args.path, size, args.mode, args.seed, args.kept_as)
+            return table(args.path, size, args.mode, args.seed, args.kept_as, args.target)
         case "synthetic":
             return synthetic(args.samples, tuple(args.shape), args.dtype, args.classes, args.seed)
     return digits()
@@ -134,6 +139,34 @@ def inventory(data: str) -> str:
     file = file_of(IDs[0], data)
     X = read_sample(file) if file.exists() else PackedDataset(IDs[:1], None, data)[0]
     return f"{data}: {len(IDs):,} samples, all {describe(X)}"
+
+
+def inventory_of_classes(
+    partition: "dict[str, list[str]]", labels: "dict[str, Any] | None", names: list[str] | None
+) -> "Iterator[str]":
+    "How many samples each class has, for the first ten; and what a reader should know of them"
+    from collections import Counter
+
+    from .sample import is_class
+
+    if labels is None or not all(map(is_class, labels.values())):
+        return
+    found = {part: Counter(labels[ID] for ID in IDs) for part, IDs in partition.items()}
+    counts = sum(found.values(), Counter())
+
+    def name(y: int) -> str:
+        return names[y] if names and y < len(names) else str(y)
+
+    shown = ", ".join(f"{name(y)} {counts[y]:,}" for y in sorted(counts)[:10]) + ", …" * (len(counts) > 10)
+    yield f"{len(counts):,} class{'es' * (len(counts) != 1)}: {shown}."
+    if len(counts) == 1:
+        yield "There is one class only, so a model can learn nothing from the labels."
+    for part, others in (("validation", "train"), ("train", "validation")):
+        if lonely := [
+            name(y) for y in sorted(counts) if found.get(part, {}).get(y) and not found[others].get(y)
+        ]:
+            more = ", …" * (len(lonely) > 5)
+            yield f"Only in {part}: {', '.join(lonely[:5])}{more}."
 
 
 class Parser(argparse.ArgumentParser):
@@ -190,7 +223,7 @@ def add_sources(sources: "Parsers[Parser]") -> None:
 
     for name, what in (
         ("folder", "a folder with one subfolder a class"),
-        ("table", "a CSV file: id,path,label"),
+        ("table", "a CSV file with the columns id, path, label"),
     ):
         source = add_source(name, what + ": images, .npy and .pt")
         source.add_argument("path", metavar="PATH", help=what)
@@ -199,6 +232,11 @@ def add_sources(sources: "Parsers[Parser]") -> None:
         source.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read")
         add_as(source, "files")
         add_seed(source)
+        if name == "table":
+            kinds = ["class", "number", "several"]
+            source.add_argument(
+                "--target", choices=kinds, default="class", help="what the labels are (class)"
+            )
 
     source = add_source("synthetic", "noise over a pattern of its class, of any size")
     source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many")

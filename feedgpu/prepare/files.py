@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ def folder(
 ) -> Source:
     """The files below `path`, one subfolder a class: images, `.npy` and `.pt`.
 
-    With subfolders `train` and `validation` (or `val`), which then hold those of the classes, the partition
-    is theirs; without, it is drawn from `seed`. Labels number the sorted names of the classes that have
-    files. An ID is the file's path from `path` on, without its suffix unless another file has the same.
-    `size`: (H, W), to which images are scaled. `mode`: Pillow's mode, to which they are converted. `kept_as`:
-    "tensors", or "files" for images that stay as they are, for ImageDataset: an ID then keeps its suffix, and
-    the dataset gets links to the files or, where the system has none, copies.
+    With subfolders `train` and `validation`, which then hold those of the classes, the partition is theirs,
+    and so is a third one, `test`; without, it is drawn from `seed`. Other usual names of them are known, too
+    (SPLITS). Labels number the sorted names of the classes that have files, numbers as numbers. An ID is the
+    file's path from `path` on, without its suffix unless another file has the same. `size`: (H, W), to which
+    images are scaled. `mode`: Pillow's mode, to which they are converted. `kept_as`: "tensors", or "files"
+    for images that stay as they are, for ImageDataset: an ID then keeps its suffix, and the dataset gets
+    links to the files or, where the system has none, copies.
 
     Raises DatasetError if the folders are not of this form, and, when read, if samples are not alike. Prints
     how many other files there are.
@@ -61,7 +63,8 @@ def folder(
     relative = [file.relative_to(path) for file in inner]
     IDs = unique_names(relative) if kept_as == "tensors" else [file.as_posix() for file in relative]
     names = [file.parts[1 if homes else 0] for file in relative]
-    classes = sorted(set(names))
+    classes = sorted(set(names), key=class_order)
+    refuse_one_class(path, classes, relative, 1 if homes else 0)
     number = {name: y for y, name in enumerate(classes)}
     labels = {ID: number[name] for ID, name in zip(IDs, names, strict=True)}
     if homes:
@@ -73,16 +76,51 @@ def folder(
     return Source(partition, labels, classes, reader(files, size, mode), path, keep)
 
 
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+PARTITION_OF = {usual: name for name, usuals in SPLITS.items() for usual in usuals}
+
+
 def partition_folders(path: Path) -> dict[str, str]:
-    "Under which name each partition lies in `path`, if it is divided as it stands; else an empty dict"
-    found = [name for name in ("train", "validation", "val") if (path / name).is_dir()]
+    """Under which name each partition lies in `path`, if it is divided as it stands; else an empty dict.
+
+    Their usual names are known, in capital letters or small ones: see SPLITS.
+    """
+    found: dict[str, list[str]] = {}
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and (name := PARTITION_OF.get(entry.name.lower())):
+            found.setdefault(name, []).append(entry.name)
     if not found:
         return {}
-    if len(found) != 2 or "train" not in found:
+    if missing := [name for name in ("train", "validation") if len(found.get(name, [])) != 1]:
+        there = " and ".join(home for homes in found.values() for home in homes)
+        names = ", ".join(SPLITS[missing[0]])
         raise DatasetError(
-            f"{path} has {' and '.join(found)}: it needs train and one of validation and val, or none of them"
+            f"{path} has {there}: it needs one folder for {missing[0]} ({names}), or none of train and "
+            "validation, to have them drawn"
         )
-    return {"train": "train", "validation": found[1]}
+    if len(found.get("test", [])) > 1:
+        raise DatasetError(f"{path} has {' and '.join(found['test'])}: one of them is enough")
+    return {name: found[name][0] for name in SPLITS if name in found}
+
+
+def class_order(name: str) -> tuple[Any, ...]:
+    "Numbers come in their order, before other names: 2 before 10"
+    return (0, int(name), name) if name.isascii() and name.isdecimal() else (1, name)
+
+
+def refuse_one_class(path: Path, classes: list[str], relative: list[Path], depth: int) -> None:
+    "Raises DatasetError if all is in one class folder that holds folders: they are most likely the classes"
+    inner = sorted({file.parts[depth + 1] for file in relative if len(file.parts) > depth + 2})
+    if len(classes) == 1 and inner:
+        shown = ", ".join(inner[:5]) + ", …" * (len(inner) > 5)
+        raise DatasetError(
+            f"{path} has one class folder, {classes[0]}, which holds the folders {shown}: if these are the "
+            f"classes, say {path / classes[0]}"
+        )
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -125,13 +163,19 @@ def table(
     mode: str | None = None,
     seed: int = 0,
     kept_as: str = "tensors",
+    target: str = "class",
 ) -> Source:
     """The files listed in a CSV file in UTF-8 with columns id, path, label and, optionally, partition.
 
-    Paths start from the table's folder; how many lead out of it is printed. Labels that are all whole numbers
-    are used as they stand, others are names: they are numbered in sorted order. The partition is train,
-    validation or val; without that column it is drawn from `seed`. `size`, `mode` and
-    `kept_as`: see `folder`; a file that is kept is named as its ID.
+    Columns are told apart by commas, semicolons or tabs, and named in capital letters or small ones; those
+    that are not used are printed. Without `id` an ID is the path. Paths start from the table's folder; how
+    many lead out of it is printed. The partition may also be called split, set or fold, and has the usual
+    names (SPLITS), or is_valid, with yes and no; without such a column it is drawn from `seed`.
+
+    `target`: "class": labels that are all whole numbers, also as 2.0, are used as they stand, others are
+    names: they are numbered in sorted order. "number": numbers. "several": names with | between them, which
+    become a list of 0 and 1, one for each name in sorted order; or numbers with | between them. `size`,
+    `mode` and `kept_as`: see `folder`; a file that is kept is named as its ID.
 
     Raises DatasetError, naming the line, for a value that is missing or wrong.
     """
@@ -148,49 +192,102 @@ def table(
             wrong = f"{ID!r} was the ID of a line before: an ID names one sample"
         elif not is_readable_kind(Path(row["path"])):
             wrong = f"{row['path']!r} is neither an image nor .npy nor .pt"
-        elif row.get("partition", "train") not in ("train", "validation", "val"):
-            wrong = f"{row['partition']!r} is no partition: say train or validation"
+        elif row.get("partition", "train").lower() not in PARTITION_OF:
+            wrong = f"{row['partition']!r} is no partition: say train, validation or test"
         if wrong:
             raise DatasetError(f"{path}, line {line}: {wrong}")
         named.append(row["path"])
         files[ID], names[ID] = path.parent / row["path"], row["label"]
         if "partition" in row:
-            drawn[ID] = "train" if row["partition"] == "train" else "validation"
+            drawn[ID] = PARTITION_OF[row["partition"].lower()]
 
     if outside := [row for row in named if LEADS_OUT.search(row)]:
         more = ", …" * (len(outside) > 1)
         print(f"From outside the table's folder, {len(outside):,} files: {outside[0]!r}{more}")
 
-    classes = None
-    if all(name.isascii() and name.isdecimal() for name in names.values()):
-        labels = {ID: int(name) for ID, name in names.items()}
-    else:
-        classes = sorted(set(names.values()))
-        number = {name: y for y, name in enumerate(classes)}
-        labels = {ID: number[name] for ID, name in names.items()}
-    partition = split(labels, seed)
+    labels, classes = targets_of(names, target, path)
+    groups = labels if classes is not None or target == "class" else dict.fromkeys(labels, 0)
+    partition = split({ID: y if isinstance(y, int) else 0 for ID, y in groups.items()}, seed)
     if drawn:
-        partition = {name: [ID for ID in drawn if drawn[ID] == name] for name in partition}
+        there = ["train", "validation", *["test"] * ("test" in drawn.values())]
+        partition = {name: [ID for ID in drawn if drawn[ID] == name] for name in there}
     keep = keeper(files) if kept_as == "files" else None
     return Source(partition, labels, classes, reader(files, size, mode), keep=keep)
 
 
+def targets_of(names: dict[str, str], target: str, path: Path) -> tuple[dict[str, Any], list[str] | None]:
+    "The targets that stand in a table's column, and the names of the classes if they have names"
+    if target == "number":
+        return {ID: number_in(name, ID, path) for ID, name in names.items()}, None
+    if target == "several":
+        parts = {ID: [part.strip() for part in name.split("|") if part.strip()] for ID, name in names.items()}
+        if all(is_number(part) for of in parts.values() for part in of):
+            return {ID: [number_in(part, ID, path) for part in of] for ID, of in parts.items()}, None
+        classes = sorted({part for of in parts.values() for part in of}, key=class_order)
+        return {ID: [int(one in of) for one in classes] for ID, of in parts.items()}, classes
+    if all(name.isascii() and name.isdecimal() for name in names.values()):
+        return {ID: int(name) for ID, name in names.items()}, None
+    if all(map(is_number, names.values())):
+        if all(float(name).is_integer() and float(name) >= 0 for name in names.values()):
+            return {ID: int(float(name)) for ID, name in names.items()}, None
+        odd = next(name for name in names.values() if not float(name).is_integer() or float(name) < 0)
+        raise DatasetError(
+            f"{path}: the labels are numbers, such as {odd}: say --target number to learn them as they are "
+            "(classes are whole numbers from 0 up, or names)"
+        )
+    classes = sorted(set(names.values()), key=class_order)
+    number = {name: y for y, name in enumerate(classes)}
+    return {ID: number[name] for ID, name in names.items()}, classes
+
+
+def is_number(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def number_in(text: str, ID: str, path: Path) -> float:
+    if not is_number(text):
+        raise DatasetError(f"{path}: the target of {ID!r} is {text!r}, which is no number")
+    return float(text)
+
+
+# How columns are called, in small letters
+PARTITION_COLUMNS = ("partition", "split", "set", "fold", "is_valid")
+YES, NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
+
+
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    "The line number and the named columns of each row of a table"
+    "The line number of each row of a table, and its id, path, label and, if there is one, partition"
     try:
         with io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="") as stream:
-            lines = csv.DictReader(stream, strict=True)
-            wanted, there = ["id", "path", "label"], lines.fieldnames or []
-            if missing := [column for column in wanted if column not in there]:
+            first = stream.readline()
+            stream.seek(0)
+            by = max(",;\t", key=first.count) if first else ","
+            lines = csv.DictReader(stream, strict=True, delimiter=by, skipinitialspace=True)
+            there = {name.strip().lower(): name for name in reversed(lines.fieldnames or [])}
+            if missing := [column for column in ("path", "label") if column not in there]:
                 raise DatasetError(
-                    f"{path}, line 1: there is no column {missing[0]}; needed are {', '.join(wanted)}"
+                    f"{path}, line 1: there is no column {missing[0]}; needed are path and label, besides id "
+                    f"and partition; there are {', '.join(map(repr, lines.fieldnames or [])) or 'none'}"
                 )
-            if "partition" in there:
-                wanted.append("partition")
+            columns = {"id": there.get("id", there["path"])} | {
+                name: there[name] for name in ("path", "label")
+            }
+            parted = next((name for name in PARTITION_COLUMNS if name in there), None)
+            if parted:
+                columns["partition"] = there[parted]
+            if unused := [name for name in lines.fieldnames or [] if name not in columns.values()]:
+                print(f"Columns of {path} that are not used: {', '.join(unused)}")
             for row in lines:
                 if None in row:
                     raise DatasetError(f"{path}, line {lines.line_num}: it has more values than columns")
-                yield lines.line_num, {column: (row[column] or "").strip() for column in wanted}
+                found = {column: (row[name] or "").strip() for column, name in columns.items()}
+                if parted == "is_valid" and found["partition"]:
+                    said = found["partition"].lower()
+                    found["partition"] = "validation" if said in YES else "train" if said in NO else said
+                yield lines.line_num, found
     except csv.Error as error:
         raise DatasetError(f"{path}, line {lines.reader.line_num}: {error}") from error
     except UnicodeDecodeError as error:

@@ -63,7 +63,8 @@ def test_split_stays_as_it_is():
 def test_digits(tmp_path, capsys):
     assert run(capsys, "prepare", "digits", "--data", tmp_path) == (
         0,
-        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8: 1,438 for train and 359 for validation.\n",
+        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8: 1,438 for train and 359 for validation.\n"
+        "10 classes: 0 178, 1 182, 2 177, 3 183, 4 181, 5 182, 6 181, 7 179, 8 174, 9 180.\n",
         "",
     )
     partition, labels = load_notation(tmp_path)
@@ -123,7 +124,8 @@ def test_photographs(tmp_path, capsys):
     command = ("prepare", "photographs", "--samples", 21, "--size", 16, 24, "--data", tmp_path)
     assert run(capsys, *command)[:2] == (
         0,
-        f"{tmp_path}: 21 samples, all uint8 of shape 3×16×24: 17 for train and 4 for validation.\n",
+        f"{tmp_path}: 21 samples, all uint8 of shape 3×16×24: 17 for train and 4 for validation.\n"
+        "2 classes: china 11, flower 10.\n",
     )
     partition, labels = load_notation(tmp_path)
     assert json.loads((tmp_path / "classes.json").read_text()) == ["china", "flower"]
@@ -155,7 +157,8 @@ def test_synthetic(tmp_path, capsys, dtype):
     command = f"prepare synthetic --samples 30 --shape 3 9 5 --dtype {dtype} --classes 3 --data {tmp_path}"
     assert run(capsys, *command.split())[:2] == (
         0,
-        f"{tmp_path}: 30 samples, all {dtype} of shape 3×9×5: 24 for train and 6 for validation.\n",
+        f"{tmp_path}: 30 samples, all {dtype} of shape 3×9×5: 24 for train and 6 for validation.\n"
+        "3 classes: 0 10, 1 10, 2 10.\n",
     )
     assert check(tmp_path) == []
     X, y = Dataset(["id-5"], load_notation(tmp_path)[1], tmp_path)[0]
@@ -282,7 +285,9 @@ def test_data_is_where_the_command_is_run(tmp_path):
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout == "data: 20 samples, all uint8 of shape 1×2×2: 10 for train and 10 for validation.\n"
+    assert done.stdout.startswith(
+        "data: 20 samples, all uint8 of shape 1×2×2: 10 for train and 10 for validation.\n10 classes: 0 2,"
+    )
     assert len(digits().labels) == 1797 and (tmp_path / "data/partition.json").exists()
 
 

@@ -53,7 +53,8 @@ def test_a_folder_of_classes(path, tmp_path, capsys):
     data = tmp_path / "data"
     assert run(capsys, "prepare", "folder", path, "--data", data) == (
         0,
-        f"{data}: 6 samples, all uint8 of shape 3×6×4: 4 for train and 2 for validation.\n",
+        f"{data}: 6 samples, all uint8 of shape 3×6×4: 4 for train and 2 for validation.\n"
+        "2 classes: cat 3, dog 3.\n",
         "",
     )
     partition, labels = load_notation(data)
@@ -64,7 +65,7 @@ def test_a_folder_of_classes(path, tmp_path, capsys):
     assert check(data) == []
 
 
-@pytest.mark.parametrize("name", ["validation", "val"])
+@pytest.mark.parametrize("name", ["validation", "val", "Valid", "DEV"])
 def test_a_folder_that_is_divided_already(tmp_path, name):
     for home, label, i in (("train", "b", 1), ("train", "a", 1), (name, "b", 2), (name, "c", 3)):
         image(tmp_path / "images" / home / label / f"{i}.jpg")
@@ -76,10 +77,14 @@ def test_a_folder_that_is_divided_already(tmp_path, name):
 @pytest.mark.parametrize(
     "names, said",
     [
-        (["train"], "has train: it needs train and one of"),
-        (["val"], "has val: it needs train"),
-        (["train", "validation", "val"], "has train and validation and val"),
-        (["validation", "val"], "has validation and val: it needs train"),
+        (["train"], "has train: it needs one folder for validation \\(validation, val, valid, dev"),
+        (["VAL"], "has VAL: it needs one folder for train"),
+        (
+            ["train", "validation", "val"],
+            "has train and val and validation: it needs one folder for",
+        ),
+        (["validation", "val"], "has val and validation: it needs one folder for train"),
+        (["train", "val", "test", "testing"], "has test and testing: one of them is enough"),
     ],
 )
 def test_a_folder_that_is_divided_by_halves(tmp_path, names, said):
@@ -288,7 +293,8 @@ def test_a_table(path, tmp_path, capsys):
     data = tmp_path / "data"
     assert run(capsys, "prepare", "table", listed(path, text), "--data", data, "--size", 2, 2) == (
         0,
-        f"{data}: 4 samples, all uint8 of shape 3×2×2: 2 for train and 2 for validation.\n",
+        f"{data}: 4 samples, all uint8 of shape 3×2×2: 2 for train and 2 for validation.\n"
+        "2 classes: big dog 2, tabby 2.\n",
         "",
     )
     assert load_notation(data)[1] == {"c/1": 1, "c/2": 1, "d": 0, "e": 0}
@@ -317,8 +323,12 @@ GOOD = "a,cat/0.png,1,train\nb,cat/1.png,1,validation\n"
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("", "line 1: there is no column id"),
-        ("id,path\na,cat/0.png\n", "line 1: there is no column label; needed are id, path, label"),
+        ("", "line 1: there is no column path"),
+        (
+            "id,path\na,cat/0.png\n",
+            "line 1: there is no column label; needed are path and label, besides id and partition; "
+            "there are 'id', 'path'",
+        ),
         ("id,path,label,partition\n" + GOOD + ",cat/2.png,1,train\n", "line 4: it has no id"),
         ("id,path,label,partition\n" + GOOD + "c,cat/2.png,1,\n", "line 4: it has no partition"),
         ("id,path,label,partition\n" + GOOD + "c,cat/2.png\n", "line 4: it has no label"),
@@ -328,7 +338,8 @@ GOOD = "a,cat/0.png,1,train\nb,cat/1.png,1,validation\n"
             "line 4: 'a' was the ID of a line before",
         ),
         ("id,path,label,partition\n" + GOOD + "../c,cat/2.png,1,train\n", "line 4: '../c' is no ID"),
-        ("id,path,label,partition\n" + GOOD + "c,cat/2.png,1,test\n", "line 4: 'test' is no partition"),
+        ("id,path,label,partition\n" + GOOD + "c,cat/2.png,1,tset\n", "line 4: 'tset' is no partition"),
+        ("id,path,label,is_valid\na,cat/0.png,1,no\nb,cat/1.png,1,2\n", "line 3: '2' is no partition"),
         ("id,path,label,partition\n" + GOOD + "c,cat/2.txt,1,train\n", "line 4: 'cat/2.txt' is neither"),
         ('id,path,label\na,"cat/0.png,1\n', "line 2: unexpected end of data"),
     ],
@@ -337,6 +348,86 @@ def test_a_faulty_table_names_the_line(path, text, said):
     with pytest.raises(DatasetError) as error:
         table(listed(path, text))
     assert str(error.value).startswith(f"{path}/list.csv, {said}")
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["id,path,label,split", "ID;Path;Label;Set", " id,  path, Label , fold", "id\tpath\tLABEL\tPartition"],
+)
+def test_tables_as_people_write_them(path, head):
+    by = next(mark for mark in ";\t," if mark in head)
+    lines = [
+        ("a", "cat/0.png", "x", "Train"),
+        ("b", "cat/1.png", "y", "dev"),
+        ("c", "cat/2.png", "y", "TEST"),
+    ]
+    source = table(listed(path, "\n".join([head, *map(by.join, lines)])))
+    assert source.partition == {"train": ["a"], "validation": ["b"], "test": ["c"]}
+    assert source.labels == {"a": 0, "b": 1, "c": 1} and source.classes == ["x", "y"]
+
+
+def test_a_path_may_be_the_ID_and_columns_are_named_that_are_not_used(path, capsys):
+    text = "path,label,is_valid,width,note\ncat/0.png,1,False,3,\ncat/1.png,2,True,4,x\n"
+    source = table(listed(path, text))
+    assert source.partition == {"train": ["cat/0.png"], "validation": ["cat/1.png"]}
+    assert capsys.readouterr().out == f"Columns of {path}/list.csv that are not used: width, note\n"
+
+
+TARGETS = {
+    "whole numbers with a point": ("class", ["0.0", "2.0", "10.0"], [0, 2, 10], None),
+    "names that are numbers come in their order": ("class", ["10", "x", "2"], [1, 2, 0], ["2", "10", "x"]),
+    "numbers": ("number", ["0.4893", "0.13", "-2"], [0.4893, 0.13, -2.0], None),
+    "names": ("several", ["a|b", "b", "c | a"], [[1, 1, 0], [0, 1, 0], [1, 0, 1]], ["a", "b", "c"]),
+    "numbers each": ("several", ["0.5|1", "2|3", "4|5"], [[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]], None),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_targets_of_a_table(path, tmp_path, kind):
+    target, column, expected, classes = TARGETS[kind]
+    lines = [f"{ID},cat/{i}.png,{label}" for i, (ID, label) in enumerate(zip("abc", column, strict=True))]
+    source = table(listed(path, "\n".join(["id,path,label", *lines])), target=target)
+    assert list(source.labels.values()) == expected and source.classes == classes
+    assert [type(y) for y in source.labels.values()] == [type(y) for y in expected]
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "says"),
+    [
+        ("class", "0.4893", "the labels are numbers, such as 0.4893: say --target number"),
+        ("number", "big", "the target of 'a' is 'big', which is no number"),
+    ],
+)
+def test_targets_that_are_something_else(path, target, label, says):
+    text = f"id,path,label\na,cat/0.png,{label}\nb,cat/1.png,1\n"
+    with pytest.raises(DatasetError, match=says):
+        table(listed(path, text), target=target)
+
+
+def test_class_folders_that_are_numbers_are_sorted_as_numbers(tmp_path):
+    for name in ("10", "2", "1"):
+        image(tmp_path / name / "a.png")
+        image(tmp_path / name / "b.png")
+    source = folder(tmp_path)
+    assert source.classes == ["1", "2", "10"] and source.labels["10/a"] == 2
+
+
+def test_a_third_partition(tmp_path, capsys):
+    for home in ("Training", "Val", "TEST"):
+        for name in ("cat", "dog"):
+            image(tmp_path / "images" / home / name / "1.png")
+    image(tmp_path / "images/Val/fox/1.png")
+    done = run(capsys, "prepare", "folder", tmp_path / "images", "--data", tmp_path / "data")
+    assert "2 for train, 3 for validation and 2 for test.\n3 classes: cat 3, dog 3, fox 1.\n" in done[1]
+    assert done[1].endswith("Only in validation: fox.\n")
+    assert list(load_notation(tmp_path / "data")[0]) == ["train", "validation", "test"]
+
+
+def test_one_folder_too_many(tmp_path):
+    image(tmp_path / "archive/cats/1.png")
+    image(tmp_path / "archive/dogs/1.png")
+    with pytest.raises(DatasetError, match="one class folder, archive, which holds the folders cats, dogs"):
+        folder(tmp_path)
 
 
 def test_a_table_that_is_no_table(path, tmp_path, capsys):
