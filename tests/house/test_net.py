@@ -36,7 +36,11 @@ SOLUTION = "<details><summary>Solution</summary>\n\n```python\ntotal = 150\n```\
 # What is planted in a copy of my_classes.Dataset, and the cells (from 0) whose output must not compare.
 FAULTS = {
     "one_too_few": ("return len(self.list_IDs)", "return len(self.list_IDs) - 1", {2}),
-    "label_of_another": ("y = self.labels[ID]", "y = self.labels[self.list_IDs[index - 1]]", {3}),
+    "label_of_another": (
+        "y = target(self.labels[ID])",
+        "y = target(self.labels[self.list_IDs[index - 1]])",
+        {3},
+    ),
     "view_of_a_larger_storage": ("X = self.load(file)", "X = self.load(file).repeat(2)[:5]", {4}),
 }
 
