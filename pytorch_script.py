@@ -251,7 +251,7 @@ def parse():
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     args = parse()
     import torch._dynamo  # noqa: F401  which Adam would import, where a Ctrl-C could be lost
 

@@ -35,6 +35,8 @@ def run() -> NoReturn:
     torch aborts where it is interrupted while it is imported."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter gets its number
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())
 
 

@@ -291,6 +291,18 @@ def test_data_is_where_the_command_is_run(tmp_path):
     assert len(digits().labels) == 1797 and (tmp_path / "data/partition.json").exists()
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251", "cp932"])
+def test_every_terminal_can_print_it(tmp_path, encoding):
+    "Shapes have a ×, which not all of them know"
+    write(synthetic(20, (1, 2, 2)), tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "feedgpu", "check", "--data", tmp_path],
+        env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 0 and b"20 samples, all uint8 of shape 1" in done.stdout and done.stderr == b""
+
+
 def test_a_path_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     command = "prepare synthetic --samples 20 --shape 1 2 2 --data"
