@@ -115,7 +115,10 @@ class Gathered(Sequence[Any]):
         )  # the first is all that default_collate asks for
 
     def sample(self, place: int) -> Any:
-        X = with_fields(self.X, [part[place] for part in self.parts])
+        if isinstance(self.X, torch.Tensor):
+            X = self.X[place]
+        else:
+            X = with_fields(self.X, [part[place] for part in self.parts])
         if self.y is None:
             return X
         if self.each is not None:
@@ -187,9 +190,9 @@ def itself(sample: Any) -> Any:
 
 def collated(batch: Any, *, collate_fn_map: object = None) -> Any:
     "What default_collate makes of samples whose first one is marked"
+    if isinstance(batch, Gathered):
+        return batch.collated()
     mark = batch[0].mark
-    if batch is mark:
-        return mark.collated()
     samples = [plain(batch[0]), *list(batch)[1:]]  # perhaps not all that were there
     if isinstance(mark, DatasetError) and any(form(one) != form(samples[0]) for one in samples):
         raise mark

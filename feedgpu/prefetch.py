@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
+from .memory import Gathered
 from .system import ctrl_c_deferred
 
 Asked = SimpleQueue[list[Any] | None]  # lists of indices, one a batch
@@ -211,7 +212,10 @@ class PrefetchLoader:
                 samples = dataset.__getitems__(indices)
             else:
                 samples = [dataset[index] for index in indices]
-            batch = self._loader.collate_fn(samples)
+            if isinstance(samples, Gathered) and self._loader.collate_fn is default_collate:
+                batch = samples.collated()  # what default_collate would come to, by a detour
+            else:
+                batch = self._loader.collate_fn(samples)
             if self._stream is None:
                 if self._loader.pin_memory and torch.cuda.is_available():
                     batch = tree_map(pinned, batch)
