@@ -9,10 +9,11 @@ from ..rooms import lazily
 
 if TYPE_CHECKING:
     from .checking import check
-    from .files import folder, table
+    from .folders import folder
     from .layout import Source, Unreadable, write
     from .packing import pack
     from .sources import digits, photographs, pixels, sounds, split, synthetic
+    from .tables import table
 
 __all__ = [
     "Source",
@@ -33,9 +34,10 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "checking": ["check"],
-        "files": ["folder", "table"],
+        "folders": ["folder"],
         "layout": ["Source", "Unreadable", "write"],
         "packing": ["pack"],
         "sources": ["digits", "photographs", "pixels", "sounds", "split", "synthetic"],
+        "tables": ["table"],
     },
 )
