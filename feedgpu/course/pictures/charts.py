@@ -44,8 +44,7 @@ def waterfall(stalls: dict, step: float):
             if before > end:
                 axes.barh(row, before - end, 0.7, end, fill=False, edgecolor="0.6", linestyle=":")
             said_here = f" {number(end - 1e3 * step, 2)} ms, {percent(share)}"
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the outline
-            axes.text(end, row, said_here, va="center", bbox=box)
+            axes.text(max(before, end), row, said_here, va="center")
         axes.set_yticks(range(len(shares)), stalls)
         axes.set(xlim=(0, 1.25 * max(ends)), title=said)
         axes.set_xlabel("ms for one batch", loc="left")
