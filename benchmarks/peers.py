@@ -50,7 +50,7 @@ from feedgpu.measure.page_cache import warm
 from feedgpu.prepare import synthetic, write
 from feedgpu.prepare.commit import sole_writer
 from feedgpu.prepare.layout import write_json
-from feedgpu.prepare.packing import HEADER, digest, header
+from feedgpu.prepare.writing import HEADER, digest, header
 
 BASE, ALONE, PACKED_ROW, OURS = list(PEERS)[:4]
 RESULTS = Path(__file__).parent / "results"

@@ -6,6 +6,7 @@ feedgpu prepare photographs --samples 2000 --size 256 256 --as jpeg --data jpegs
 feedgpu prepare folder my_images --size 64 64 --mode RGB --data my_data
 feedgpu prepare folder my_images --as files --data my_data
 feedgpu prepare table my_images/list.csv --data my_data
+feedgpu prepare from my_samples.h5 --x images --y labels --data my_data
 feedgpu prepare synthetic --samples 1000 --shape 3 224 224 --dtype uint8 --data noise
 feedgpu check --data my_data
 feedgpu pack --data my_data
@@ -71,17 +72,39 @@ def prepare(args: argparse.Namespace) -> int:
     from .notation import sentence
     from .prepare import write
 
+    if args.source == "from":
+        return prepare_from(args)
     source = make_source(args)
     partition, labels = write(source, args.data, args.force, getattr(args, "skip_unreadable", False))
     there = {ID for IDs in partition.values() for ID in IDs}
     if left_out := [ID for IDs in source.partition.values() for ID in IDs if ID not in there]:
         print(sentence("left out, as they cannot be read", left_out))
+    say(args.data, partition, labels, source.classes)
+    return 0
+
+
+def prepare_from(args: argparse.Namespace) -> int:
+    "Packs what lies at a path, and says what it has"
+    from pathlib import Path
+
+    from .outside import read_json
+    from .prepare.any_source import pack_from
+
+    size = (args.size[0], args.size[1]) if args.size else None
+    options = {"target": args.target, "size": size, "mode": args.mode, "seed": args.seed, "force": args.force}
+    partition, labels = pack_from(args.path, args.data, args.x, args.y, **options)
+    names = Path(args.data, "classes.json")
+    say(args.data, partition, labels, read_json(names) if names.exists() else None)
+    return 0
+
+
+def say(data: str, partition: Any, labels: Any, classes: list[str] | None) -> None:
+    "What a dataset that was written has"
     parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
     parts = [", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts
-    print(f"{inventory(args.data)}: {' and '.join(parts)}.")
-    for line in inventory_of_classes(partition, labels, source.classes):
+    print(f"{inventory(data)}: {' and '.join(parts)}.")
+    for line in inventory_of_classes(partition, labels, classes):
         print(line)
-    return 0
 
 
 def make_source(args: argparse.Namespace) -> "Source":
@@ -127,12 +150,16 @@ def check(args: argparse.Namespace) -> int:
 
 def inventory(data: str) -> str:
     "How many samples of what kind a dataset has"
-    from .notation import file_of, load_notation
+    from .notation import file_of, is_pack_alone, load_notation
     from .packed import PackedDataset
     from .prepare.commit import suffix_of
     from .sample import describe, read_sample
 
     partition, labels = load_notation(data, suffix=None)
+    if is_pack_alone(partition):
+        some = next(IDs for IDs in partition.values() if len(IDs))[:1]
+        X = PackedDataset(some, None, data)[0]
+        return f"{data}: {sum(map(len, partition.values())):,} samples, all {describe(X)}"
     IDs = [ID for IDs in partition.values() for ID in IDs]
     if suffix_of(data, IDs) == "":
         files = [file_of(ID, data, "") for ID in IDs]
@@ -144,16 +171,22 @@ def inventory(data: str) -> str:
 
 
 def inventory_of_classes(
-    partition: "dict[str, list[str]]", labels: "dict[str, Any] | None", names: list[str] | None
+    partition: "dict[str, Any]", labels: Any, names: list[str] | None
 ) -> "Iterator[str]":
     "How many samples each class has, for the first ten; and what a reader should know of them"
     from collections import Counter
 
+    from .ids import LabelArray
     from .sample import is_class
 
-    if labels is None or not all(map(is_class, labels.values())):
+    if isinstance(labels, LabelArray):
+        if labels.array.ndim > 1 or labels.array.dtype.kind == "f":
+            return
+        found = {part: Counter(labels.array[IDs.rows].tolist()) for part, IDs in partition.items()}
+    elif labels is None or not all(map(is_class, labels.values())):
         return
-    found = {part: Counter(labels[ID] for ID in IDs) for part, IDs in partition.items()}
+    else:
+        found = {part: Counter(labels[ID] for ID in IDs) for part, IDs in partition.items()}
     counts = sum(found.values(), Counter())
 
     def name(y: int) -> str:
@@ -239,6 +272,20 @@ def add_sources(sources: "Parsers[Parser]") -> None:
             source.add_argument(
                 "--target", choices=kinds, default="class", help="what the labels are (class)"
             )
+
+    source = add_source("from", "what a file of arrays, columns or records holds, packed without other files")
+    source.add_argument(
+        "path", metavar="PATH", help=".npy, .npz, HDF5, Parquet, .tar, safetensors, LMDB, or a folder of them"
+    )
+    source.add_argument(
+        "--x", nargs="+", metavar="NAME", help="the arrays, columns or endings of the samples"
+    )
+    source.add_argument("--y", metavar="NAME", help="that of the targets")
+    kinds = ["class", "number", "none"]
+    source.add_argument("--target", choices=kinds, help="what the targets are (as their type says)")
+    add_size(source, "scale images to it")
+    source.add_argument("--mode", choices=["L", "RGB", "RGBA"], help="convert images to it")
+    add_seed(source)
 
     source = add_source("synthetic", "noise over a pattern of its class, of any size")
     source.add_argument("--samples", type=positive, required=True, metavar="N", help="how many")

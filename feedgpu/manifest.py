@@ -12,6 +12,12 @@ That is version 1, for samples that are one tensor and have targets. Version 2 s
 or "dict") and, in place of dtype and shape, `fields`, a list of {name, dtype, shape}. In a tuple or dict the
 files of field number i are samples-i.npy, offsets-i.npy and shapes-i.npy. Without targets there is no
 labels.npy.
+
+A dataset may be a pack alone, without a file for each sample. Then partition.json is {"packed": {partition:
+number of its samples}}, labels.json is null, and the pack has two files more:
+
+    partition.npy    N, uint8: which partition each sample is in, numbered as partition.json lists them
+    order.npy        N, int32 or int64: the rows by their IDs in byte order; missing if they stand in it
 """
 
 import re
@@ -73,12 +79,12 @@ def is_manifest(manifest: dict[str, Any]) -> bool:
         return False
     if not isinstance(files, dict) or not all(map(is_count, files.values())):
         return False
-    needed = files_of(manifest)
+    known = {*files_of(manifest)}
+    needed = known - {"labels.npy"} if "fields" in manifest else known
     return (
         isinstance(manifest.get("digest"), str)
         and is_count(manifest.get("samples"))
-        and sorted(files)
-        in (sorted(needed), sorted({*needed} - {"labels.npy"} if "fields" in manifest else needed))
+        and needed <= {*files} <= known | {"partition.npy", "order.npy"}
     )
 
 

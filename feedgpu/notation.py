@@ -3,13 +3,16 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from .outside import read_json, reason, visible, wanting
+import numpy
+
+from .ids import IDList, LabelArray
+from .outside import read_array, read_json, reason, visible, wanting
 from .sample import describe, form, is_class, kind_of
 
 
@@ -138,19 +141,25 @@ def refuse_unlike(samples: list[Any], IDs: Sequence[str], like: tuple[str, Any] 
 Partition = dict[str, list[str]]
 
 
-def load_notation(
-    root: str | Path = "data", suffix: str | None = ".pt"
-) -> tuple[Partition, dict[str, Any] | None]:
+def load_notation(root: str | Path = "data", suffix: str | None = ".pt") -> tuple[Partition, Any]:
     """`(partition, labels)` of the dataset in the folder `root`, from its partition.json and labels.json.
 
     A label is a class (an integer from 0 up), a number or a list of numbers, of one kind in all samples;
     `labels` is None, and labels.json `null`, for samples without targets. `suffix`: of the samples' files;
-    None for a packed dataset, whose files may be gone.
+    None for a packed dataset, whose files may be gone. Of a dataset that never had files, as `pack_samples`
+    writes it, lists and mapping are arrays: see feedgpu.ids.
 
     Raises DatasetError, one sentence, if one of them is missing or is not of the form {"train": [ID, ...],
     "validation": [ID, ...]} and {ID: label, ...}, or for the first of `find_faults`. Reads no sample.
     """
     partition, labels = read_notation(root)
+    if is_pack_alone(partition):
+        if suffix is not None:
+            raise DatasetError(
+                f"{root} is a pack alone, without a file for each sample: read its IDs with "
+                "load_notation(root, suffix=None) and its samples with PackedDataset"
+            )
+        return partition, labels
     for what, IDs in find_faults(partition, labels, root, suffix):
         raise DatasetError(f"{root}: {sentence(what, IDs)}{kept_as_they_are(root, what, IDs, suffix)}")
     return partition, labels
@@ -166,7 +175,12 @@ def kept_as_they_are(root: str | Path, what: str, IDs: list[Any], suffix: str | 
     )
 
 
-def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any] | None]:
+def is_pack_alone(partition: Partition) -> bool:
+    "Whether `read_notation` found a dataset that has no file for each sample"
+    return any(isinstance(IDs, IDList) for IDs in partition.values())
+
+
+def read_notation(root: str | Path = "data") -> tuple[Partition, Any]:
     "`load_notation` without the check of what the two files say"
     root = Path(root)
     edition = Edition(root)
@@ -184,6 +198,8 @@ def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any] 
         if not isinstance(found[-1], dict) and not without_targets:
             raise DatasetError(f"{file} holds a {type(found[-1]).__name__}, where a JSON object is needed")
     edition.refuse_another()  # the two belong together
+    if isinstance(counts := found[0].get("packed"), dict):
+        return of_pack(root, counts, edition)
     partition, labels = found[0], None if found[1] is None else Labels(found[1])
     if labels is not None:
         labels.edition = edition
@@ -192,6 +208,37 @@ def read_notation(root: str | Path = "data") -> tuple[Partition, dict[str, Any] 
         if not isinstance(partition.get(name), list):
             raise DatasetError(f"{root / 'partition.json'} needs a list of IDs under {name!r}")
     return partition, labels
+
+
+def of_pack(root: Path, counts: dict[str, Any], edition: Edition) -> tuple[Partition, Any]:
+    """What the arrays of a pack say of IDs, partition and targets: see manifest.py.
+
+    `counts`: {partition: number of its samples}, as partition.json has it under "packed".
+    """
+    folder = root / "packed"
+    arrays = {}
+    for name in ("IDs", "partition", "labels", "order"):
+        try:
+            arrays[name] = read_array(folder / f"{name}.npy", mmap_mode="r")
+        except FileNotFoundError as error:
+            if name in ("IDs", "partition"):
+                raise DatasetError(f"{folder / name}.npy is missing: prepare the dataset again") from error
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{folder / name}.npy cannot be read: {reason(error)}") from error
+    IDs, codes = arrays["IDs"], arrays["partition"]
+    rows = [numpy.flatnonzero(codes == code) for code in range(len(counts))]
+    if (
+        IDs.dtype.kind != "S"
+        or any(array.shape[:1] != IDs.shape for array in arrays.values())
+        or [len(of) for of in rows] != list(counts.values())
+    ):
+        raise DatasetError(f"{folder} is not what {root / 'partition.json'} says: prepare the dataset again")
+    edition.refuse_another()
+    small = numpy.int32 if len(IDs) < 2**31 else numpy.int64
+    lists: Any = {name: IDList(IDs, of.astype(small), edition) for name, of in zip(counts, rows, strict=True)}
+    if "labels" not in arrays:
+        return lists, None
+    return lists, LabelArray(IDs, arrays.get("order"), arrays["labels"], edition)
 
 
 WITHOUT_FILE = "without a file"
@@ -257,7 +304,7 @@ def faults_of_targets(targets: dict[str, Any]) -> dict[str, list[Any]]:
 MOST_CLASSES = 2**20  # a class of a greater number is most likely something else: a date, an ID
 
 
-def tensor_with_a_class(sample: Any, labels: dict[str, Any] | None, root: str | Path = "data") -> Any:
+def tensor_with_a_class(sample: Any, labels: Mapping[str, Any] | None, root: str | Path = "data") -> Any:
     """The tensor of `sample`, the first one of a dataset, for a script that sorts tensors into classes.
 
     Raises DatasetError if the dataset is of another kind: without targets, with other targets than classes,
@@ -268,7 +315,11 @@ def tensor_with_a_class(sample: Any, labels: dict[str, Any] | None, root: str | 
         raise DatasetError(f"the samples of {root} have no targets, so there is nothing to learn from them")
     if not isinstance(sample, tuple) or isinstance(sample[0], (tuple, dict)):
         raise DatasetError(f"a sample of {root} has {describe(sample)}, where Net takes one tensor: {change}")
-    if other := [ID for ID, y in labels.items() if not is_class(y)]:
+    if isinstance(labels, LabelArray):  # of one kind, and classes from 0 up if they are integers
+        other = [] if labels.array.ndim == 1 and labels.array.dtype.kind in "iu" else [next(iter(labels))]
+    else:
+        other = [ID for ID, y in labels.items() if not is_class(y)]
+    if other:
         y = repr(labels[other[0]])
         raise DatasetError(f"the target of {other[0]!r} is {y[:40]}, where Net learns classes: {change}")
     if great := greatest_label(labels):
@@ -276,8 +327,21 @@ def tensor_with_a_class(sample: Any, labels: dict[str, Any] | None, root: str | 
     return sample[0]
 
 
-def greatest_label(labels: dict[str, Any]) -> str:
+def number_of_classes(partition: Partition, labels: Mapping[str, Any]) -> int:
+    "One more than the greatest class of the IDs in `partition`"
+    if isinstance(labels, LabelArray):
+        return 1 + int(labels.array.max())
+    greatest: int = max(labels[ID] for IDs in partition.values() for ID in IDs)
+    return 1 + greatest
+
+
+def greatest_label(labels: Mapping[str, Any]) -> str:
     "What is wrong with the greatest class, or an empty string"
+    if isinstance(labels, LabelArray):
+        if labels.array.ndim != 1 or labels.array.dtype.kind not in "iu":
+            return ""
+        row = labels.array.argmax()
+        labels = {IDList(labels.IDs, numpy.array([row]), None)[0]: int(labels.array[row])}
     classes = {ID: y for ID, y in labels.items() if is_class(y)}
     ID = max(classes, key=classes.__getitem__, default=None)  # type: ignore[arg-type]
     if ID is None or classes[ID] < MOST_CLASSES:

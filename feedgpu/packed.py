@@ -8,6 +8,7 @@ import numpy
 import torch
 
 from .field import Array, Field, load
+from .ids import IDList, LabelArray, decoded
 from .manifest import again, fields_of, read_manifest
 from .memory import Gathered, to_stack
 from .notation import DatasetError, Edition, file_of, reading, sentence
@@ -41,10 +42,16 @@ class PackedDataset(torch.utils.data.Dataset[Any]):
         self.root = root
         self.transform = transform
         list_IDs = list_IDs if isinstance(list_IDs, Sequence) else list(list_IDs)
-        pack = Pack(root)
-        Edition(root, labels).refuse_another()  # now that the pack is open: the labels are of its dataset
+        own = isinstance(list_IDs, IDList) and list_IDs.edition.file == Path(root) / "partition.json"
+        pack = Pack(root, with_IDs=not own)
+        Edition(root, list_IDs if own else labels).refuse_another()  # now that the pack is open
         self._pack: Pack | None = pack
         self.digest = pack.digest  # of what every process that opens the pack again must find
+        if isinstance(list_IDs, IDList) and own:  # rows of this very pack
+            self.rows = compact(list_IDs.rows)
+            whole = isinstance(labels, LabelArray) and labels.edition is list_IDs.edition
+            self.y = compact(labels.array[self.rows]) if whole else targets(list_IDs, labels)
+            return
         rows, pack.rows = pack.rows, {}  # millions of IDs would go to every worker
         if strange := [ID for ID in list_IDs if not isinstance(ID, str)]:
             raise DatasetError(f"{pack.folder}: {sentence('of another type than a string', strange)}")
@@ -123,9 +130,10 @@ class Pack:
     Rows are numbers from 0 up, in the order of IDs.npy.
     """
 
-    def __init__(self, root: str | Path, digest: str | None = None) -> None:
-        """`digest`: of the pack that it must be. Raises DatasetError if it is another one, or is replaced
-        again and again while it is opened."""
+    def __init__(self, root: str | Path, digest: str | None = None, with_IDs: bool = True) -> None:
+        """`digest`: of the pack that it must be. `with_IDs`: fill `rows`, {ID: row}.
+
+        Raises DatasetError if it is another one, or is replaced again and again while it is opened."""
         self.folder = Path(root) / "packed"
         for _ in range(TRIES):
             before = read_manifest(root)
@@ -134,7 +142,7 @@ class Pack:
                     f"{self.folder} was packed anew while this dataset was in use: make the dataset again"
                 )
             try:
-                self._open(root, before, with_IDs=digest is None)
+                self._open(root, before, with_IDs and digest is None)
             except DatasetError:
                 if read_manifest(root) == before:
                     raise
@@ -157,7 +165,7 @@ class Pack:
         IDs = load(self.folder, "IDs.npy")
         if IDs.shape != (self.samples,) or IDs.dtype.kind != "S":
             raise DatasetError(f"{self.folder / 'IDs.npy'} does not list {self.samples:,} IDs")
-        return {ID.decode("utf-8", "surrogateescape"): row for row, ID in enumerate(IDs.tolist())}
+        return {decoded(ID): row for row, ID in enumerate(IDs.tolist())}
 
     def gather(self, rows: Array, shared: bool = False) -> list[torch.Tensor | list[torch.Tensor]]:
         "Copies of these rows, for each field one tensor, or a list if their shapes are unequal"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import prod
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 import torch
@@ -31,22 +31,26 @@ def read_sample(file: Path) -> Any:
     """
     with opened(file) as stream:
         size = os.fstat(stream.fileno()).st_size
-        source = io.BytesIO(stream.read()) if size < SMALL else stream
-        if PICKLE.match(source.read(2)):
-            raise ValueError(NO_SAMPLE)
-        source.seek(0)
-        try:
-            X = torch.load(source, map_location="cpu", weights_only=True)
-        except OSError:
+        return sample_of(stream.read() if size < SMALL else stream, size)
+
+
+def sample_of(source: bytes | BinaryIO, size: int | None = None) -> Any:
+    "`read_sample`, of a file's bytes, or of a stream with `size` bytes"
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    size = len(source) if isinstance(source, bytes) else size or 0
+    if PICKLE.match(stream.read(2)):
+        raise ValueError(NO_SAMPLE)
+    stream.seek(0)
+    try:
+        X = torch.load(stream, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
+        if wanting(error):
             raise
-        except Exception as error:  # torch.load raises a dozen kinds, each of which means a wrong file
-            if wanting(error):
-                raise
-            if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-                raise ValueError(
-                    f"it asks to run {asked[1]}, which is refused: save plain tensors"
-                ) from error
-            raise ValueError(NO_SAMPLE) from error
+        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(f"it asks to run {asked[1]}, which is refused: save plain tensors") from error
+        raise ValueError(NO_SAMPLE) from error
     refuse_other(X)
     X = with_fields(X, [dense(one) for one in fields(X).values()])
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in fields(X).values()}

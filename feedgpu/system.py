@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
@@ -210,3 +210,15 @@ def progress(
     except ImportError:
         return iter(things)
     return iter(tqdm(things, label, total, leave, unit=unit, disable=None))
+
+
+@contextmanager
+def progress_of(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+    "A progress bar as that of `progress`, for things that go in groups: call it with the size of each"
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda number: None
+        return
+    with tqdm(None, label, total, unit=unit, disable=None) as bar:
+        yield bar.update

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .layout import Source, Unreadable, write
     from .packing import pack
     from .sources import digits, photographs, pixels, sounds, split, synthetic
+    from .streaming import pack_samples
     from .tables import table
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "digits",
     "folder",
     "pack",
+    "pack_samples",
     "photographs",
     "pixels",
     "sounds",
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazily(
         "layout": ["Source", "Unreadable", "write"],
         "packing": ["pack"],
         "sources": ["digits", "photographs", "pixels", "sounds", "split", "synthetic"],
+        "streaming": ["pack_samples"],
         "tables": ["table"],
     },
 )

@@ -2,20 +2,24 @@
 
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 
+from ..ids import IDList, LabelArray
 from ..manifest import again, read_manifest
 from ..notation import (
     LEADS_OUT,
     DatasetError,
+    Partition,
     Shortage,
     file_of,
     find_faults,
     greatest_label,
+    is_pack_alone,
     read_notation,
     sentence,
     without_file,
@@ -28,7 +32,8 @@ from ..system import ctrl_c_deferred, progress
 from .commit import suffix_of
 from .files import decode_whole, files_below, is_image
 from .layout import one_thread
-from .packing import digest, sizes_of
+from .packing import sizes_of
+from .writing import digest
 
 
 def check(root: str | Path = "data") -> list[str]:
@@ -45,6 +50,8 @@ def check(root: str | Path = "data") -> list[str]:
     except DatasetError as error:
         return [str(error)]
     pack, faults = open_pack(root)
+    if is_pack_alone(partition):
+        return faults + (faults_of_pack(root, partition, labels, pack) if pack else [])
     rows = pack.rows if pack else {}
     faults = [sentence(*fault) for fault in find_faults(partition, labels, root, None)] + faults
     listed = [ID for IDs in partition.values() for ID in IDs if isinstance(ID, str)]
@@ -63,6 +70,30 @@ def check(root: str | Path = "data") -> list[str]:
     spare = faults_of_folder(root, set(files.values()), is_image if suffix == "" else is_tensor)
     great = greatest_label(labels) if labels else ""
     return faults + spare + faults_of_classes(root, labels) + [great] * bool(great)
+
+
+def faults_of_pack(root: Path, partition: Partition, labels: Any, pack: Pack) -> list[str]:
+    "What is wrong with a dataset that is a pack alone"
+    there = {ID: None for IDs in partition.values() for ID in IDs}
+    faults = [sentence(*fault) for fault in find_faults({"all": list(there)}, None, root, None)]
+    if (more := pack.samples - len(there)) > 0:
+        faults.append(f"{more:,} samples in {pack.folder} have the ID of another one")
+    wrong: dict[str | int | None, list[str]] = {}
+    for row, ID in enumerate(progress(pack.rows, "Reading", unit=" samples", leave=True)):
+        for name, one in fields(pack.sample(row)).items():
+            if faults_of_tensor(one, ("", one)):
+                wrong.setdefault(name, []).append(ID)
+    what = "with values that are infinite or not a number"
+    faults += [sentence(f"{in_field(name)}{what}", IDs) for name, IDs in wrong.items()]
+    if labels is not None:
+        y = labels.array
+        odd = ~numpy.isfinite(y) if y.dtype.kind == "f" else y < 0
+        if len(found := numpy.flatnonzero(odd.reshape(len(y), -1).any(1))):
+            less = "less than 0" if y.dtype.kind in "iu" else "infinite or not a number"
+            faults.append(
+                sentence(f"whose target is {less}", list(IDList(labels.IDs, found, labels.edition)))
+            )
+    return faults + faults_of_classes(root, labels)
 
 
 def faults_of_samples(
@@ -183,7 +214,7 @@ def is_tensor(file: Path) -> bool:
     return file.suffix == ".pt"
 
 
-def faults_of_classes(root: Path, labels: dict[str, Any] | None) -> list[str]:
+def faults_of_classes(root: Path, labels: Mapping[str, Any] | None) -> list[str]:
     file = root / "classes.json"
     if not file.exists():
         return []
@@ -193,7 +224,10 @@ def faults_of_classes(root: Path, labels: dict[str, Any] | None) -> list[str]:
         return [f"{file} cannot be read: {reason(error)}"]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         return [f"{file} is no list of names"]
-    needed = max((y for y in (labels or {}).values() if is_class(y)), default=-1) + 1
+    if isinstance(labels, LabelArray):
+        needed = int(labels.array.max()) + 1 if labels.array.dtype.kind in "iu" else 0
+    else:
+        needed = max((y for y in (labels or {}).values() if is_class(y)), default=-1) + 1
     if len(classes) < needed:
         return [f"{file} names {len(classes)} classes, but the labels need {needed}"]
     return []

@@ -1,10 +1,11 @@
 """Puts a new dataset in the place of an old one, so that a kill leaves no mixture, and one of the two.
 
-Everything is first written into `.incoming/`, the samples into its folder `samples`, its partition.json last.
+Everything is first written into `.incoming/`, the samples into its folder `samples`, or all of them into one
+pack, its folder `packed`; its partition.json last.
 Only then `commit` takes the old dataset away and moves the new one in:
 
     1. the old partition.json moves to .incoming/replaced.json: from here on there is no dataset
-    2. the old files are deleted, the new ones move into place
+    2. the old files and the old pack are deleted, the new ones move into place
     3. .incoming/partition.json moves to its place: from here on there is the new dataset
 
 A process that is killed leaves the old dataset before 1 and the new one after 3. In between there is none,
@@ -48,7 +49,7 @@ def commit(root: Path) -> None:
         if file.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
-    for name in ("labels.json", "classes.json", "partition.json"):
+    for name in ("labels.json", "packed", "classes.json", "partition.json"):
         if (incoming / name).exists():
             os.replace(incoming / name, root / name)
     shutil.rmtree(incoming)
@@ -59,7 +60,8 @@ def refuse_links(root: Path, IDs: list[str], suffix: str) -> None:
     folder may have put it there."""
     incoming = root / INCOMING
     staged = [file_of(ID, incoming / SAMPLES, suffix) for ID in IDs]
-    staged += [incoming / name for name in ("labels.json", "classes.json", "partition.json", "replaced.json")]
+    names = ("labels.json", "packed", "classes.json", "partition.json", "replaced.json")
+    staged += [incoming / name for name in names]
     folders = folders_of([*staged, *(file_of(ID, root, suffix) for ID in IDs)], root)
     astray = [folder for folder in sorted(folders) if not lies_in(folder, root)]
     if found := astray + [file for file in staged if file.is_symlink()]:
@@ -81,10 +83,20 @@ def recover(root: Path) -> None:
     incoming = root / INCOMING
     for folder in (incoming, incoming / SAMPLES, root / PACKING):
         refuse_link(folder)
-    if not (root / "partition.json").exists() and listed_in(incoming / "partition.json"):
+    if not (root / "partition.json").exists() and is_whole(incoming):
         commit(root)
     elif incoming.exists():
         shutil.rmtree(incoming)
+
+
+def is_whole(incoming: Path) -> bool:
+    "Whether a dataset lies ready there: its partition.json lists samples, or says that they are in the pack"
+    try:
+        partition = read_json(incoming / "partition.json")
+    except (OSError, ValueError):
+        return False
+    packed = isinstance(partition, dict) and isinstance(partition.get("packed"), dict)
+    return packed or bool(listed_in(incoming / "partition.json"))
 
 
 def listed_in(file: Path) -> list[str]:

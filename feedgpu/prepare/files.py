@@ -1,6 +1,7 @@
 """The user's own files: which of them can be read, and how one is read or kept."""
 
 import functools
+import io
 import os
 import shutil
 import warnings
@@ -8,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 
 from ..notation import DatasetError, Shortage
-from ..outside import opened, read_array, read_bytes, reason, wanting
+from ..outside import ARRAY, opened, read_array, read_bytes, reason, wanting
 from ..rooms import MissingExtra
-from ..sample import describe, read_sample
+from ..sample import describe, read_sample, sample_of
+from ..system import ctrl_c_deferred
 from .layout import Unreadable
 from .sources import pixels
 
@@ -116,14 +119,25 @@ def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> Any
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     if suffix == ".pt":
         return read_sample(file)
-    return read_image(file, size, mode)
+    return read_image(read_bytes(file), size, mode)
 
 
-def read_image(file: Path, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
+def sample_in(data: bytes, size: tuple[int, int] | None, mode: str | None) -> Any:
+    "The sample that the bytes of a file hold, told by how they begin: .npy, .pt, or an image"
+    if data.startswith(ARRAY):
+        with ctrl_c_deferred():  # NumPy raises a TypeError in the place of one
+            array = numpy.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    if data.startswith(b"PK"):
+        return sample_of(data)
+    return read_image(data, size, mode)
+
+
+def read_image(data: bytes, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
     "An image as it is looked at: turned as its camera says, with colours in place of a palette's numbers"
     from ..decode import Image, as_seen, open_image  # which need Pillow
 
-    image = as_seen(open_image(read_bytes(file)))
+    image = as_seen(open_image(data))
     image = image.convert(mode or {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
     if size:
         height, width = size

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -63,6 +63,9 @@ class Source:
         return ".pt" if self.keep is None else ""
 
 
+T = TypeVar("T")
+
+
 class Unreadable(DatasetError):
     "One sample cannot be had from its source; others may be."
 
@@ -81,16 +84,26 @@ def write(
     writing there, or if the disk is full or refuses.
     """
     root = Path(root)
-    if source.origin and root.resolve().is_relative_to(source.origin.resolve()):
-        raise DatasetError(f"{root} lies in {source.origin}, which is to be read: choose another --data")
+
+    def staged() -> tuple[Partition, dict[str, Any] | None]:
+        refuse_unfit(source, root, force)
+        return stage(source, root, skip_unreadable)
+
+    return replaced(root, source.origin, staged)
+
+
+def replaced(root: Path, origin: Path | None, stage: Callable[[], T]) -> T:
+    """Puts what `stage` writes into `root/.incoming` in the place of the dataset in `root`, whole or not at
+    all, and returns what it returned. `origin`: a folder that is read, in which nothing may be written."""
+    if origin and root.resolve().is_relative_to(origin.resolve()):
+        raise DatasetError(f"{root} lies in {origin}, which is to be read: choose another --data")
     if root.exists() and not root.is_dir():
         raise DatasetError(f"{root} is a file: choose a folder with --data")
     try:
         with sole_writer(root):
             recover(root)
-            refuse_unfit(source, root, force)
             try:
-                partition, labels = stage(source, root, skip_unreadable)
+                written = stage()
                 with ctrl_c_deferred():
                     commit(root)
             finally:
@@ -104,7 +117,7 @@ def write(
         raise DatasetError(
             f"{error.filename or root} cannot be written, {error.strerror or error}{advice}"
         ) from error
-    return partition, labels
+    return written
 
 
 def refuse_unfit(source: Source, root: Path, force: bool) -> None:
@@ -144,11 +157,15 @@ def refuse_unfit(source: Source, root: Path, force: bool) -> None:
         folder for folder in folders - old if os.path.lexists(folder) and not folder.is_dir()
     ):
         raise DatasetError(f"{in_the_way[0]} is a file where a folder of samples is to be: move it away")
-    if force:
-        return
+    if not force:
+        refuse_overwriting(root, there)
+
+
+def refuse_overwriting(root: Path, there: list[Path]) -> None:
+    "Raises DatasetError if a dataset is there, or files that would be overwritten: `there`, and the lists"
     if (root / "partition.json").exists():
         raise DatasetError(f"{root} holds a dataset: overwrite it with --force, or choose another --data")
-    there += [root / name for name in ("labels.json", "classes.json") if (root / name).exists()]
+    there = there + [root / name for name in ("labels.json", "classes.json") if (root / name).exists()]
     if there:
         raise DatasetError(
             f"{there[0]} would be overwritten and belongs to no dataset ({len(there):,} such files): "

@@ -18,6 +18,7 @@ LIBRARY = [
     "system",
     "outside",
     "sample",
+    "ids",
     "notation",
     "memory",
     "meter",

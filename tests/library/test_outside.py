@@ -29,7 +29,7 @@ ALLOWED = {
     "feedgpu/decode.py": {"Image.open"},  # of bytes
     "feedgpu/system.py": {"open", "read_text"},  # writes; reads what the system says of itself
     "feedgpu/prepare/layout.py": {"open"},  # writes
-    "feedgpu/prepare/packing.py": {"open"},  # writes
+    "feedgpu/prepare/writing.py": {"open"},  # writes
     "feedgpu/prepare/files.py": {"open"},  # writes a copy
     "feedgpu/prepare/commit.py": {"os.open"},  # of a folder, to lock it
 }

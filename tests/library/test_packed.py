@@ -18,7 +18,7 @@ from feedgpu import packed as packed_module
 from feedgpu.field import Field
 from feedgpu.packed import Pack
 from feedgpu.prepare import pack
-from feedgpu.prepare.packing import header
+from feedgpu.prepare.writing import header
 from my_classes import Dataset
 
 START_METHODS = multiprocessing.get_all_start_methods()

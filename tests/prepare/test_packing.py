@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import feedgpu.prepare.packing
+import feedgpu.prepare.writing
 from feedgpu import DatasetError, PackedDataset, load_notation, read_sample
 from feedgpu.command import main
 from feedgpu.packed import Pack, same
@@ -293,7 +294,7 @@ def test_a_full_disk_leaves_the_old_pack(root, monkeypatch):
                 raise OSError(28, "No space left on device", self.stream.name)
             return self.stream.write(values)
 
-    monkeypatch.setattr(feedgpu.prepare.packing, "open", lambda *how: Full(open(*how)), raising=False)
+    monkeypatch.setattr(feedgpu.prepare.writing, "open", lambda *how: Full(open(*how)), raising=False)
     with pytest.raises(DatasetError, match="No space left on device: free some space; the pack .* untouched"):
         pack(root)
     assert holds(root, noise()) and not (root / ".packing").exists()
