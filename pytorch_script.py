@@ -33,7 +33,7 @@ from feedgpu import (
     load_notation,
     save_whole,
 )
-from feedgpu.notation import number_of_classes, tensor_with_a_class
+from feedgpu.classes import tensor_with_a_class
 from feedgpu.outside import opened, wanting
 from feedgpu.rooms import MissingExtra
 from feedgpu.system import ctrl_c_heard, progress
@@ -109,7 +109,7 @@ def main(args):
 
     # Model
     torch.manual_seed(settings["seed"])
-    sizes = [len(X), number_of_classes(partition, labels)]  # channels, classes
+    sizes = [len(X), 1 + max(labels[ID] for IDs in partition.values() for ID in IDs)]  # channels, classes
     model = Net(*sizes).to(args.device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())

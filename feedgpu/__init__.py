@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from .packed import PackedDataset
     from .prefetch import PrefetchLoader
     from .sample import read_sample
+    from .several_packs import ConcatPacked
     from .system import available_cpus, save_whole
     from .unequal import SimilarLengths, padded
 
 __version__ = "0.2.0"
 __all__ = [
     "Augmented",
+    "ConcatPacked",
     "DatasetError",
     "EpochSampler",
     "Meter",
@@ -52,6 +54,7 @@ __getattr__, __dir__ = lazily(
         "packed": ["PackedDataset"],
         "prefetch": ["PrefetchLoader"],
         "sample": ["read_sample"],
+        "several_packs": ["ConcatPacked"],
         "system": ["available_cpus", "save_whole"],
         "unequal": ["SimilarLengths", "padded"],
     },

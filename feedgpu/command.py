@@ -79,27 +79,29 @@ def prepare(args: argparse.Namespace) -> int:
     there = {ID for IDs in partition.values() for ID in IDs}
     if left_out := [ID for IDs in source.partition.values() for ID in IDs if ID not in there]:
         print(sentence("left out, as they cannot be read", left_out))
-    say(args.data, partition, labels, source.classes)
+    say(args.data, partition, labels)
     return 0
 
 
 def prepare_from(args: argparse.Namespace) -> int:
     "Packs what lies at a path, and says what it has"
-    from pathlib import Path
-
-    from .outside import read_json
     from .prepare.any_source import pack_from
 
     size = (args.size[0], args.size[1]) if args.size else None
     options = {"target": args.target, "size": size, "mode": args.mode, "seed": args.seed, "force": args.force}
     partition, labels = pack_from(args.path, args.data, args.x, args.y, **options)
-    names = Path(args.data, "classes.json")
-    say(args.data, partition, labels, read_json(names) if names.exists() else None)
+    say(args.data, partition, labels)
     return 0
 
 
-def say(data: str, partition: Any, labels: Any, classes: list[str] | None) -> None:
+def say(data: str, partition: Any, labels: Any) -> None:
     "What a dataset that was written has"
+    from pathlib import Path
+
+    from .outside import read_json
+
+    names = Path(data, "classes.json")
+    classes = read_json(names) if names.exists() else None
     parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
     parts = [", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts
     print(f"{inventory(data)}: {' and '.join(parts)}.")
@@ -130,7 +132,12 @@ def make_source(args: argparse.Namespace) -> "Source":
 def pack(args: argparse.Namespace) -> int:
     "Packs a dataset, and says what that takes"
     from .prepare import pack as pack_dataset
+    from .prepare.packing import pack_to
 
+    if args.to is not None:
+        size = (args.size[0], args.size[1]) if args.size else None
+        say(args.to, *pack_to(args.data, args.to, size, args.force))
+        return 0
     manifest = pack_dataset(args.data, (args.size[0], args.size[1]) if args.size else None)
     size = sum(manifest["files"].values())
     print(f"{args.data}/packed: {manifest['samples']:,} samples in {size:,} bytes.")
@@ -223,6 +230,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_sources(preparing.add_subparsers(dest="source", required=True, metavar="SOURCE"))
     packing = add(tasks, "pack", "put all samples of a dataset into one file, for PackedDataset")
     add_size(packing, "decode the images to this size, and pack their pixels")
+    packing.add_argument("--to", metavar="DIR", help="another folder, which becomes a dataset of its own")
+    packing.add_argument("--force", action="store_true", help="overwrite the dataset that is in that folder")
     add(tasks, "check", "read a whole dataset and list what is wrong with it")
     return parser.parse_args(arguments)
 

@@ -13,6 +13,9 @@ import numpy
 Array = numpy.ndarray[Any, Any]
 
 
+NEAR = 8  # rows in which the next ID is looked for, before it is searched
+
+
 def encoded(ID: str) -> bytes:
     "An ID as a pack stores it"
     return ID.encode("utf-8", "surrogateescape")
@@ -62,7 +65,7 @@ class IDList(Sequence[str]):
 
 
 class LabelArray(Mapping[str, Any]):
-    """{ID: target} of a pack, looked up by bisection.
+    """{ID: target} of a pack, looked up in the next rows and else by bisection.
 
     `IDs`: N bytes of fixed width. `order`: the rows by their IDs in byte order, or None if that is the order
     in which they stand. `values`: N or N×… numbers. A target is what labels.json would hold: a class as an
@@ -71,13 +74,19 @@ class LabelArray(Mapping[str, Any]):
 
     def __init__(self, IDs: Array, order: Array | None, values: Array, edition: Any) -> None:
         self.IDs, self.order, self.array, self.edition = IDs, order, values, edition
+        self.next = 0  # the row behind the last one that was asked for: the next one is often near
 
     def __getitem__(self, ID: str) -> Any:
         wanted = encoded(ID) if isinstance(ID, str) else b""
+        for row in range(self.next, min(self.next + NEAR, len(self.IDs))):
+            if bytes(self.IDs[row]) == wanted:
+                self.next = row + 1
+                return self.array[row].tolist()
         place = int(numpy.searchsorted(self.IDs, numpy.bytes_(wanted), sorter=self.order))
         row = place if self.order is None or place == len(self.IDs) else int(self.order[place])
         if row == len(self.IDs) or bytes(self.IDs[row]) != wanted:
             raise KeyError(ID)
+        self.next = row + 1
         return self.array[row].tolist()
 
     def __len__(self) -> int:

@@ -190,10 +190,11 @@ class PrefetchLoader:
                 thread.start()
             yield asked, made
         finally:
-            with ctrl_c_deferred():
-                stop()
-                if not thread.is_alive():
-                    atexit.unregister(stop)
+            if not ended.is_set():  # else Python is ending, and has stopped it: modules may be gone
+                with ctrl_c_deferred():
+                    stop()
+                    if not thread.is_alive():
+                        atexit.unregister(stop)
 
     def _make(self, asked: Asked, made: Made, ended: threading.Event) -> None:
         "What the thread does, until it is asked for None; once it is to end, it makes no further batch"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import torch
 
+from ..classes import greatest_label
 from ..ids import IDList, LabelArray
 from ..manifest import again, read_manifest
 from ..notation import (
@@ -18,7 +19,6 @@ from ..notation import (
     Shortage,
     file_of,
     find_faults,
-    greatest_label,
     is_pack_alone,
     read_notation,
     sentence,

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import numpy
 
 from ..ids import encoded
 from ..manifest import read_manifest
-from ..notation import DatasetError, file_of, is_pack_alone, load_notation, read_notation, reading
+from ..notation import DatasetError, Partition, file_of, is_pack_alone, load_notation, read_notation, reading
+from ..outside import read_json
 from ..packed import targets
 from ..sample import fields, read_sample, with_fields
 from ..system import ctrl_c_deferred, progress
 from .commit import PACKING, refuse_link, sole_writer, suffix_of
 from .layout import one_thread
+from .streaming import pack_samples
 from .writing import PackWriter, write_manifest
 
 
@@ -66,6 +68,39 @@ def pack(root: str | Path = "data", size: tuple[int, int] | None = None) -> dict
     return read_manifest(root)
 
 
+def pack_to(
+    root: str | Path, to: str | Path, size: tuple[int, int] | None = None, force: bool = False
+) -> tuple[Partition, Any]:
+    """Packs the dataset in `root` into another folder, where it becomes a dataset that is a pack alone.
+
+    For a folder in which nothing can be written. `size`: as for `pack`; `force`: overwrite the dataset in
+    `to`. Returns `(partition, labels)` of the new dataset; raises DatasetError as `pack` does.
+    """
+    root = Path(root)
+    partition, labels = read_notation(root)
+    IDs, labels = what_to_pack(root, size)
+    read = reader_of(IDs, root, size)
+    file = root / "classes.json"
+    classes = read_json(file) if file.exists() else None
+
+    def samples(of: list[str]) -> Iterator[tuple[Any, ...]]:
+        for ID in of:
+            yield (ID, read(ID)) if labels is None else (ID, read(ID), labels[ID])
+
+    parts = {name: samples(of) for name, of in partition.items()}
+    return pack_samples(parts, to, force=force, classes=classes, total=len(IDs), origin=root)
+
+
+def reader_of(IDs: list[str], root: Path, size: tuple[int, int] | None) -> Callable[[str], Any]:
+    "A function that reads the sample of an ID; `size`: of images"
+    if not size:
+        return lambda ID: sample_of(ID, root)
+    from ..images import ImageDataset  # which needs Pillow
+
+    images, place = ImageDataset(IDs, None, root, size), {ID: i for i, ID in enumerate(IDs)}
+    return lambda ID: images[place[ID]].contiguous()
+
+
 def what_to_pack(root: Path, size: tuple[int, int] | None) -> tuple[list[str], Any]:
     "The IDs and labels of the dataset. Raises DatasetError if it cannot be packed so."
     partition, _ = read_notation(root)
@@ -96,15 +131,11 @@ def write_pack(
     IDs: list[str], labels: Any, root: Path, folder: Path, size: tuple[int, int] | None = None
 ) -> None:
     "Writes the files of a pack into `folder`, its manifest last"
-    images, source = None, {}
-    if size:
-        from ..images import ImageDataset  # which needs Pillow
-
-        images = ImageDataset(IDs, None, root, size)
-        source = {"source": sizes_of(file_of(ID, root, "") for ID in IDs)}
+    read = reader_of(IDs, root, size)
+    source = {"source": sizes_of(file_of(ID, root, "") for ID in IDs)} if size else {}
     with PackWriter(folder) as writer, one_thread():
-        for i, ID in enumerate(progress(IDs, "Packing", unit=" samples", leave=True)):
-            writer.add(ID, images[i].contiguous() if images else sample_of(ID, root))
+        for ID in progress(IDs, "Packing", unit=" samples", leave=True):
+            writer.add(ID, read(ID))
         manifest = writer.manifest()
     y = targets(IDs, labels)
     if manifest["form"] == "tensor" and y is not None:  # as older versions read it

@@ -20,6 +20,7 @@ LIBRARY = [
     "sample",
     "ids",
     "notation",
+    "classes",
     "memory",
     "meter",
     "order",
@@ -27,13 +28,13 @@ LIBRARY = [
     "unequal",
     "decode",
 ]
-LIBRARY += ["field", "packed", "prefetch", "images"]
+LIBRARY += ["field", "packed", "several_packs", "prefetch", "images"]
 ROOMS = [*LIBRARY, "prepare", "measure", "command", "course"]
 # What a file imports of other people's packages besides torch and numpy; the extras bring it.
 OTHERS = {
     "system": {"tqdm"},
     "decode": {"PIL", "simplejpeg"},
-    "prepare": {"PIL", "sklearn"},
+    "prepare": {"PIL", "sklearn", "h5py", "lmdb", "pyarrow", "datasets", "safetensors"},
     "measure": {"psutil"},
     "course": {"matplotlib", "ipywidgets", "IPython", "sklearn", "PIL", "psutil"},
 }

@@ -97,6 +97,18 @@ def test_packed_data(folder, dataset):
     run([sys.executable, "-c", code + "\nassert sum(len(X) for X, y in training_generator) == 12"], folder)
 
 
+def test_any_source(folder):
+    import h5py
+
+    with h5py.File(folder / "samples.h5", "w") as file:
+        file["images"], file["labels"] = numpy.zeros((20, 3, 8, 8), numpy.uint8), numpy.arange(20) % 2
+    for line in block("## Arrays, columns").splitlines():
+        out = run(shlex.split(line), folder)
+    assert "Validation accuracy" in out
+    code = block("## Arrays, columns", language="python")
+    run([sys.executable, "-c", code + "\nassert len(training_set) == 800"], folder)
+
+
 def test_another_format(folder, dataset):
     root, partition, labels = dataset(folder="my_data")
     for file in root.glob("*.pt"):
