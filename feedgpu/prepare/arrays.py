@@ -11,7 +11,7 @@ import numpy
 import torch
 
 from ..notation import DatasetError
-from ..outside import opened, read_array
+from ..outside import header_of, opened, read_array, size_of_header
 from ..rooms import missing
 from .found import Chosen, Found, choose, field_values, read_from, rows_at_once, said_of
 from .written import Block, numbered
@@ -113,15 +113,12 @@ def of_npz(path: Path, files: ExitStack) -> dict[str, Rows]:
 
 def member(archive: zipfile.ZipFile, name: str, files: ExitStack) -> Rows:
     "An array in a .npz, which can be read from its begin to its end only"
-    form = numpy.lib.format
     with archive.open(name) as begin_of_it:
-        shape, columns_first, dtype = header_of(begin_of_it)
-    if dtype.hasobject:
-        raise ValueError(f"{name} in it holds Python objects, which could run code")
+        shape, columns_first, dtype = header_at(begin_of_it)
 
     if columns_first and len(shape) > 1:
         with archive.open(name) as all_of_it:
-            array = form.read_array(all_of_it, allow_pickle=False)  # type: ignore[no-untyped-call]
+            array = numpy.lib.format.read_array(all_of_it, allow_pickle=False)  # type: ignore[no-untyped-call]
         return Rows(shape, str(dtype), lambda begin, end: array[begin:end])
     stream: IO[bytes] | None = None
 
@@ -129,7 +126,7 @@ def member(archive: zipfile.ZipFile, name: str, files: ExitStack) -> Rows:
         nonlocal stream
         if begin == 0:
             stream = files.enter_context(archive.open(name))
-            header_of(stream)
+            header_at(stream)
         assert stream is not None
         row = dtype.itemsize * int(numpy.prod(shape[1:]))
         data = stream.read(row * (end - begin))
@@ -140,13 +137,10 @@ def member(archive: zipfile.ZipFile, name: str, files: ExitStack) -> Rows:
     return Rows(shape, str(dtype), read)
 
 
-def header_of(stream: Any) -> tuple[tuple[int, ...], bool, Any]:
+def header_at(stream: Any) -> tuple[tuple[int, ...], bool, Any]:
     "Shape, order and dtype of the .npy that begins here"
-    form = numpy.lib.format
-    version = form.read_magic(stream)
-    read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-    shape, columns_first, dtype = read(stream)
-    return shape, columns_first, dtype
+    begin = stream.read(12)
+    return header_of(begin + stream.read(size_of_header(begin) - 12))
 
 
 def of_hdf5(path: Path, files: ExitStack) -> dict[str, Rows]:

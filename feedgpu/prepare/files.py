@@ -1,7 +1,6 @@
 """The user's own files: which of them can be read, and how one is read or kept."""
 
 import functools
-import io
 import os
 import shutil
 import warnings
@@ -9,14 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 
 from ..notation import DatasetError, Shortage
-from ..outside import ARRAY, opened, read_array, read_bytes, reason, wanting
+from ..outside import ARRAY, array_in, opened, read_array, read_bytes, reason, wanting
 from ..rooms import MissingExtra
 from ..sample import describe, read_sample, sample_of
-from ..system import ctrl_c_deferred
 from .layout import Unreadable
 from .sources import pixels
 
@@ -125,8 +122,7 @@ def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> Any
 def sample_in(data: bytes, size: tuple[int, int] | None, mode: str | None) -> Any:
     "The sample that the bytes of a file hold, told by how they begin: .npy, .pt, or an image"
     if data.startswith(ARRAY):
-        with ctrl_c_deferred():  # NumPy raises a TypeError in the place of one
-            array = numpy.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        array = array_in(data)
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     if data.startswith(b"PK"):
         return sample_of(data)

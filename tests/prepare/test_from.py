@@ -382,7 +382,7 @@ def damaged(folder, name):
         return "a.npz", {"x": ["image"]}, r"a.npz has no 'image'; it has images \(60×3×8×8 uint8\)"
     if name == "a .npz of objects":
         numpy.savez(folder / "a.npz", x=numpy.array([{}, {}]))
-        return "a.npz", {}, "a.npz cannot be read: x.npy in it holds Python objects, which could run code"
+        return "a.npz", {}, "a.npz cannot be read: it holds Python objects, which could run code"
     if name == "a .npz with a wrong byte":
         numpy.savez(folder / "a.npz", x=X)
         data = bytearray((folder / "a.npz").read_bytes())
