@@ -96,17 +96,21 @@ def prepare_from(args: argparse.Namespace) -> int:
 
 def say(data: str, partition: Any, labels: Any) -> None:
     "What a dataset that was written has"
+    parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
+    parts = [", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts
+    print(f"{inventory(data)}: {' and '.join(parts)}.")
+    for line in inventory_of_classes(partition, labels, classes_of(data)):
+        print(line)
+
+
+def classes_of(data: str) -> list[str] | None:
+    "The names of a dataset's classes, if they have names"
     from pathlib import Path
 
     from .outside import read_json
 
     names = Path(data, "classes.json")
-    classes = read_json(names) if names.exists() else None
-    parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
-    parts = [", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts
-    print(f"{inventory(data)}: {' and '.join(parts)}.")
-    for line in inventory_of_classes(partition, labels, classes):
-        print(line)
+    return read_json(names) if names.exists() else None
 
 
 def make_source(args: argparse.Namespace) -> "Source":
@@ -121,7 +125,7 @@ def make_source(args: argparse.Namespace) -> "Source":
         case "photographs" if size:
             return photographs(args.samples, size, args.seed, args.kept_as)
         case "folder":
-            return folder(args.path, size, args.mode, args.seed, args.kept_as)
+            return folder(args.path, size, args.mode, args.seed, args.kept_as, args.target)
         case "table":
             return table(args.path, size, args.mode, args.seed, args.kept_as, args.target)
         case "synthetic":
@@ -151,7 +155,11 @@ def check(args: argparse.Namespace) -> int:
     if faults := check_dataset(args.data):
         print(*faults, sep="\n", file=sys.stderr)
         return 1
+    from .notation import read_notation
+
     print(f"{inventory(args.data)}, are in order.")
+    for line in inventory_of_classes(*read_notation(args.data), classes_of(args.data)):
+        print(line)
     return 0
 
 
@@ -209,6 +217,9 @@ def inventory_of_classes(
         ]:
             more = ", …" * (len(lonely) > 5)
             yield f"Only in {part}: {', '.join(lonely[:5])}{more}."
+
+
+MODE = "convert images to it; P: keep a palette's numbers, as masks have them; 16: keep 16 bits of grey"
 
 
 class Parser(argparse.ArgumentParser):
@@ -272,15 +283,12 @@ def add_sources(sources: "Parsers[Parser]") -> None:
         source = add_source(name, what + ": images, .npy and .pt")
         source.add_argument("path", metavar="PATH", help=what)
         add_size(source, "scale images to it")
-        source.add_argument("--mode", choices=["L", "RGB", "RGBA"], help="convert images to it")
+        source.add_argument("--mode", choices=["L", "RGB", "RGBA", "P", "16"], help=MODE)
         source.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read")
         add_as(source, "files")
         add_seed(source)
-        if name == "table":
-            kinds = ["class", "number", "several"]
-            source.add_argument(
-                "--target", choices=kinds, default="class", help="what the labels are (class)"
-            )
+        kinds = ["class", "number", "several"] if name == "table" else ["class", "none"]
+        source.add_argument("--target", choices=kinds, default="class", help="what the labels are (class)")
 
     source = add_source("from", "what a file of arrays, columns or records holds, packed without other files")
     source.add_argument(
@@ -293,7 +301,7 @@ def add_sources(sources: "Parsers[Parser]") -> None:
     kinds = ["class", "number", "none"]
     source.add_argument("--target", choices=kinds, help="what the targets are (as their type says)")
     add_size(source, "scale images to it")
-    source.add_argument("--mode", choices=["L", "RGB", "RGBA"], help="convert images to it")
+    source.add_argument("--mode", choices=["L", "RGB", "RGBA", "P", "16"], help=MODE)
     add_seed(source)
 
     source = add_source("synthetic", "noise over a pattern of its class, of any size")

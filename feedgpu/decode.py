@@ -16,7 +16,8 @@ from .rooms import missing
 
 try:
     from PIL import Image as Image  # for feedgpu.prepare, too
-    from PIL import ImageOps, UnidentifiedImageError
+    from PIL import ImageOps as ImageOps
+    from PIL import UnidentifiedImageError
 except ImportError as error:
     raise missing("Reading image files", "Pillow", "images") from error
 try:
@@ -119,18 +120,20 @@ def with_pillow(image: Image.Image, scale: int) -> Pixels:
     return numpy.array(image.convert("RGB"))
 
 
+BOMB = "that could be a decompression bomb; scale it down, or set PIL.Image.MAX_IMAGE_PIXELS = None yourself"
+
+
 def open_image(data: bytes) -> Image.Image:
     if not data:
         raise ValueError("it is empty")
     try:
         image = Image.open(BytesIO(data), formats=kinds())
     except UnidentifiedImageError as error:
-        raise ValueError("it holds no image, or one of a kind that Pillow does not know") from error
+        raise ValueError(f"it holds no image of the kinds that are read ({', '.join(kinds())})") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{str(error).partition(', could')[0]}: {BOMB}") from error
     if image.width * image.height > most_pixels(data):
-        pixels = f"{image.width:,}×{image.height:,} pixels in {len(data):,} bytes"
-        raise ValueError(
-            f"{pixels}: that could be a decompression bomb; PIL.Image.MAX_IMAGE_PIXELS = None lets it in"
-        )
+        raise ValueError(f"{image.width:,}×{image.height:,} pixels in {len(data):,} bytes: {BOMB}")
     return image
 
 
@@ -147,17 +150,22 @@ def orientation(image: Image.Image) -> int:
     return held if held in range(1, 9) else 1
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    "Turned as its camera says, and with 8 bits a value: 16 are divided by 257, which Pillow would clip"
+def as_seen(image: Image.Image, bits: int = 8) -> Image.Image:
+    """Turned as its camera says, and with 8 bits a value: 16 are divided by 257, which Pillow would clip.
+
+    `bits`: 16, for a grey image of 16 bits whose values are to stay as they are.
+    """
     if image.mode.startswith("I"):
         tags = getattr(image, "tag_v2", {})  # of a TIFF
         most = 2 ** min(16, tags.get(BITS, (16,))[0]) - 1
         values = numpy.asarray(image)
         if values.size and not 0 <= values.min() <= values.max() <= most:
             raise ValueError("its values have more than 16 bits: save it with 8, or as .npy")
-        values = (values.astype(numpy.uint32) * 255 + most // 2) // most
+        if bits == 8:
+            values, most = (values.astype(numpy.uint32) * 255 + most // 2) // most, 255
         turned = image.getexif()
-        image = Image.fromarray((255 - values if tags.get(WHITE) == 0 else values).astype(numpy.uint8))
+        values = most - values if tags.get(WHITE) == 0 else values
+        image = Image.fromarray(values.astype(numpy.uint8 if bits == 8 else numpy.int32))
         image.getexif().update(turned)
     elif image.mode == "F":
         raise ValueError("its values are no whole numbers: save it with 8 bits a value, or as .npy")

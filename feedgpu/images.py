@@ -7,7 +7,7 @@ be replaced.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import exp, log, sqrt
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import default_collate, get_worker_info
 
 from .decode import Box, Pixels, cropped, decoder_of, middle, mirrored
-from .memory import BatchMemory, Gathered
+from .memory import BatchMemory, Gathered, to_stack
 from .notation import DatasetError, Edition, file_of, reading
 from .order import draws, hashed_seed
 from .outside import read_bytes
@@ -34,7 +34,8 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
     `seed`: None for the largest crop in the middle, as for validation. A number for a random crop, mirrored
     half of the time, a function of (seed, epoch, ID): see EpochSampler. The crop has 8 to 100 % of the image
     (`area`) and is 3/4 to 4/3 times as wide as `size` is (`ratio`), after Szegedy et al., "Going deeper with
-    convolutions", 2014; of an image too long for that, the largest in the middle.
+    convolutions", 2014; of an image too long for that, the largest in the middle. `transform`: applied to
+    each X, by the threads that decode; what it draws at random is not repeatable (see Augmented).
 
     `dataset[index]` is `(X, y)`: uint8 of 3×height×width, RGB, and its label. In memory the three colours of
     a pixel lie side by side (channels last), as decoders write them and convolutions like them. Images are
@@ -60,12 +61,14 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
         root: str | Path = "data",
         size: tuple[int, int] | int = (224, 224),
         seed: int | None = None,
+        transform: Callable[[torch.Tensor], Any] | None = None,
     ) -> None:
         "Initialization"
         size = (size, size) if isinstance(size, int) else size
         self.list_IDs, self.labels, self.root = list_IDs, labels, root
         self.size, self.seed = (size[0], size[1]), seed
         self.threads = available_cpus()
+        self.transform = transform
         self.edition = Edition(root, labels)
         self._memory = BatchMemory()
         self._pool: tuple[int, int, ThreadPoolExecutor] | None = None
@@ -81,6 +84,8 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
         random = None if self.seed is None else draws(hashed_seed(self.seed, "crop"), ID, index)
         with reading(ID, file, self.edition):
             X = self.load(file, random)
+        if self.transform is not None:
+            X = self.transform(X)
         if self.labels is None:
             return X
         if ID not in self.labels:
@@ -111,6 +116,8 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> Sequence[Any]:
         "Generates the samples of one batch"
+        if self.transform is not None:  # what it returns may be anything
+            return to_stack(self._each(indices), [self.list_IDs[index] for index in indices])
         if isinstance(indices, Foreseen) and indices.batch.X is not None:  # else it is asked for again
             return indices.batch.wait()
         return Batch(self, indices).wait()
@@ -133,6 +140,18 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
             wanted = describe(torch.empty(shape, dtype=torch.uint8))
             raise DatasetError(f"sample {ID!r} is {describe(X)}, where {wanted} is needed")
         return sample
+
+    def _each(self, indices: list[int]) -> list[Any]:
+        "The samples one by one, made by the threads"
+        if self.threads == 1 or get_worker_info():
+            return [self[index] for index in indices]
+        with ctrl_c_deferred():
+            running = [self._executor().submit(self.__getitem__, index) for index in indices]
+        try:
+            return [one.result() for one in running]
+        finally:  # after an error the others are not begun any more
+            for one in running:
+                one.cancel()
 
     def _executor(self) -> ThreadPoolExecutor:
         "Of this process: a fork has none of its parent's threads"
@@ -209,7 +228,8 @@ class Foresight(Iterator[list[int]]):
 
     def __next__(self) -> list[int]:
         indices = next(self.batches)
-        if getattr(self.dataset.__getitems__, "__func__", None) is not ImageDataset.__getitems__:
+        own = getattr(self.dataset.__getitems__, "__func__", None) is ImageDataset.__getitems__
+        if not own or self.dataset.transform is not None:
             return indices
         self.begun = [batch for batch in self.begun if not batch.over]
         with ctrl_c_deferred():  # in `submit` it would leave the pool waiting for a lock

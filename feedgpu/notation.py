@@ -309,6 +309,24 @@ def sentence(what: str, IDs: list[Any]) -> str:
     return f"{len(IDs):,} ID{'s' if len(IDs) > 1 else ''} {what}: {shown}"
 
 
+def one_line_a_kind(faults: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Of faults of single samples, (ID, what is wrong, the sentence that says so): one line with the first
+    five IDs where more than five are of one kind, else the sentences. Of one kind are those that differ in
+    numbers alone.
+    """
+    kinds: dict[str, list[tuple[str, str, str]]] = {}
+    for fault in faults:
+        kinds.setdefault(re.sub(r"\d[\d,.]*", "0", fault[1]), []).append(fault)
+    lines = []
+    for alike in kinds.values():
+        if len(alike) <= 5:
+            lines += [whole for _, _, whole in alike]
+        else:
+            IDs = ", ".join(repr(ID) for ID, _, _ in alike[:5])
+            lines.append(f"{len(alike):,} samples: {alike[0][1]}: {IDs} and {len(alike) - 5:,} more")
+    return lines
+
+
 def without_file(IDs: Iterable[str], root: str | Path, suffix: str) -> list[str]:
     "Those of the IDs whose file is not there; each folder is listed once"
     folders: dict[str, list[tuple[str, str]]] = {}

@@ -20,6 +20,7 @@ from ..notation import (
     file_of,
     find_faults,
     is_pack_alone,
+    one_line_a_kind,
     read_notation,
     sentence,
     without_file,
@@ -104,7 +105,7 @@ def faults_of_samples(
     rows: dict[str, int],
 ) -> list[str]:
     "What is wrong with the samples, each read from its file or, if that is `gone`, from the pack"
-    faults: list[str] = []
+    found: list[tuple[str, str, str]] = []
     first: tuple[str, Any] | None = None
     longer: dict[str | int | None, list[str]] = {}
     with one_thread():
@@ -118,10 +119,11 @@ def faults_of_samples(
             except Exception as error:  # decoders raise all kinds
                 if what := wanting(error):
                     raise Shortage(f"sample {ID!r}: {file} could not be read for want of {what}") from error
-                faults.append(f"sample {ID!r}: {file} cannot be read: {reason(error)}")
+                what = f"cannot be read: {reason(error)}"
+                found.append((ID, what, f"sample {ID!r}: {file} {what}"))
                 continue
             if ID not in gone and file.suffix == ".pt" and (damage := damage_in(file)):
-                faults.append(f"sample {ID!r}: {file} is damaged: {damage}")
+                found.append((ID, f"is damaged: {damage}", f"sample {ID!r}: {file} is damaged: {damage}"))
             if X is None or read is decode_whole:
                 continue  # is among the faults already, or an image in order
             first = first or (ID, X)
@@ -130,11 +132,11 @@ def faults_of_samples(
                 if other is not None and one.dim() and one.shape[1:] == other.shape[1:] != one.shape:
                     if one.shape != other.shape:
                         longer.setdefault(name, []).append(ID)
-            faults += [f"sample {ID!r}: {fault}" for fault in faults_of(X, first)]
+            found += [(ID, fault, f"sample {ID!r}: {fault}") for fault in faults_of(X, first)]
             if pack and packed is not None and not same(X, packed):
-                faults.append(
-                    f"sample {ID!r}: {file} is no longer what was packed; {again(pack.folder.parent)}"
-                )
+                what = f"is no longer what was packed; {again(pack.folder.parent)}"
+                found.append((ID, what, f"sample {ID!r}: {file} {what}"))
+    faults = one_line_a_kind(found)
     for name, IDs in longer.items():
         assert first is not None
         what = f"of another length than {first[0]!r}, which is for a collate_fn that pads (feedgpu.padded)"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 
 from ..notation import DatasetError, Shortage
@@ -48,14 +49,17 @@ def reader(files: dict[str, Path], size: tuple[int, int] | None, mode: str | Non
     It raises Unreadable for a file that cannot be read, and DatasetError for one that is not like the first.
     """
     first = None
+    lost: list[str] = []
 
     def read(ID: str) -> Any:
         nonlocal first
-        file = files[ID]
+        file, told = files[ID], len(lost)
         try:
             # What matters raises; warnings would tear the progress bar
             with warnings.catch_warnings(action="ignore"):
-                X = read_file(file, size, mode)
+                X = read_file(file, size, mode, lost)
+            if lost and not told:
+                print(f"{file} has {lost[0]}")
         except MissingExtra:
             raise
         except Exception as error:  # the decoders raise all kinds
@@ -75,7 +79,7 @@ def unreadable(file: Path, error: Exception) -> DatasetError:
     "What to raise for a file that could not be read: is it the file's fault, or was something wanting?"
     if what := wanting(error):
         return Shortage(f"{file} could not be read for want of {what}")
-    return Unreadable(f"{file}: {reason(error)}")
+    return Unreadable(f"{file}: {reason(error)}", reason(error))
 
 
 def keeper(files: dict[str, Path]) -> Callable[[str, Path], None]:
@@ -107,8 +111,10 @@ def decode_whole(file: Path) -> torch.Tensor:
     return torch.from_numpy(decode(1)).permute(2, 0, 1)
 
 
-def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> Any:
-    "The sample in a file; an image becomes uint8, C×H×W"
+def read_file(
+    file: Path, size: tuple[int, int] | None, mode: str | None, lost: list[str] | None = None
+) -> Any:
+    "The sample in a file; an image becomes uint8, C×H×W. `lost`: is told what of it is not kept"
     suffix = file.suffix.lower()
     if suffix == ".npy":
         array = read_array(file)
@@ -116,7 +122,7 @@ def read_file(file: Path, size: tuple[int, int] | None, mode: str | None) -> Any
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     if suffix == ".pt":
         return read_sample(file)
-    return read_image(read_bytes(file), size, mode)
+    return read_image(read_bytes(file), size, mode, lost)
 
 
 def sample_in(data: bytes, size: tuple[int, int] | None, mode: str | None) -> Any:
@@ -129,15 +135,37 @@ def sample_in(data: bytes, size: tuple[int, int] | None, mode: str | None) -> An
     return read_image(data, size, mode)
 
 
-def read_image(data: bytes, size: tuple[int, int] | None, mode: str | None) -> torch.Tensor:
-    "An image as it is looked at: turned as its camera says, with colours in place of a palette's numbers"
-    from ..decode import Image, as_seen, open_image  # which need Pillow
+MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 
-    image = as_seen(open_image(data))
-    image = image.convert(mode or {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
+
+def read_image(
+    data: bytes, size: tuple[int, int] | None, mode: str | None, lost: list[str] | None = None
+) -> torch.Tensor:
+    """An image as it is looked at: turned as its camera says, with colours in place of a palette's numbers.
+
+    `mode`: one of Pillow's to which it is converted; or "P": the numbers of its palette, as masks have them,
+    which are scaled without mixing; or "16": one channel of 16 bits, as uint16.
+    """
+    from ..decode import Image, ImageOps, as_seen, open_image  # which need Pillow
+
+    image = open_image(data)
+    if mode == "P":
+        if image.mode != "P":
+            raise ValueError(f"it has no palette, its mode is {image.mode}: leave --mode P out")
+        image = ImageOps.exif_transpose(image)
+        return pixels(image.resize(size[::-1], Image.Resampling.NEAREST) if size else image)
+    if mode == "16":
+        if not image.mode.startswith("I"):
+            raise ValueError(f"it has no 16 bits a value, its mode is {image.mode}: leave --mode 16 out")
+        image = as_seen(image, 16)
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR) if size else image
+        return torch.from_numpy(numpy.array(image).astype(numpy.uint16))[None]
+    if image.mode.startswith("I") and lost is not None:
+        lost.append("16 bits a value, of which the upper 8 are kept: say --mode 16 to keep all")
+    image = as_seen(image)
+    image = image.convert(mode or MODES.get(image.mode, image.mode))
     if size:
-        height, width = size
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
     return pixels(image)
 
 

@@ -18,6 +18,7 @@ def folder(
     mode: str | None = None,
     seed: int = 0,
     kept_as: str = "tensors",
+    target: str = "class",
 ) -> Source:
     """The files below `path`, one subfolder a class: images, `.npy` and `.pt`.
 
@@ -27,7 +28,9 @@ def folder(
     file's path from `path` on, without its suffix unless another file has the same. `size`: (H, W), to which
     images are scaled. `mode`: Pillow's mode, to which they are converted. `kept_as`: "tensors", or "files"
     for images that stay as they are, for ImageDataset: an ID then keeps its suffix, and the dataset gets
-    links to the files or, where the system has none, copies.
+    links to the files or, where the system has none, copies. `target`: "class", or "none" for samples without
+    targets, whose files may lie in any subfolder or in none; if they are not divided, all are in the
+    partition "predict".
 
     Raises DatasetError if the folders are not of this form, and, when read, if samples are not alike. Prints
     how many other files there are.
@@ -40,7 +43,8 @@ def folder(
     others: list[Path] = []
     for file in files_below(path):
         parts = file.relative_to(path).parts
-        inside = len(parts) > 2 and parts[0] in homes.values() if homes else len(parts) > 1
+        depth = len(parts) + (target == "none")
+        inside = depth > 2 and parts[0] in homes.values() if homes else depth > 1
         (inner if inside and is_readable_kind(file) else others).append(file)
     if not inner:
         raise DatasetError(f"{path} has no images, .npy or .pt files in class folders: it should be {LAYOUT}")
@@ -50,18 +54,18 @@ def folder(
 
     relative = [file.relative_to(path) for file in inner]
     IDs = unique_names(relative) if kept_as == "tensors" else [file.as_posix() for file in relative]
+    files = dict(zip(IDs, inner, strict=True))
+    keep = keeper(files) if kept_as == "files" else None
+    read = reader(files, size, mode)
+    divided = {name: [ID for ID in IDs if ID.partition("/")[0] == home] for name, home in homes.items()}
+    if target == "none":
+        return Source(divided or {"predict": IDs}, None, None, read, path, keep)
     names = [file.parts[1 if homes else 0] for file in relative]
     classes = sorted(set(names), key=class_order)
     refuse_one_class(path, classes, relative, 1 if homes else 0)
     number = {name: y for y, name in enumerate(classes)}
     labels = {ID: number[name] for ID, name in zip(IDs, names, strict=True)}
-    if homes:
-        partition = {name: [ID for ID in IDs if ID.partition("/")[0] == home] for name, home in homes.items()}
-    else:
-        partition = split(labels, seed)
-    files = dict(zip(IDs, inner, strict=True))
-    keep = keeper(files) if kept_as == "files" else None
-    return Source(partition, labels, classes, reader(files, size, mode), path, keep)
+    return Source(divided or split(labels, seed), labels, classes, read, path, keep)
 
 
 SPLITS = {

@@ -20,7 +20,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..notation import DatasetError, Partition, file_of, find_faults, sentence, without_file
+from ..notation import (
+    DatasetError,
+    Partition,
+    file_of,
+    find_faults,
+    one_line_a_kind,
+    sentence,
+    without_file,
+)
 from ..sample import fields, with_fields
 from ..system import ctrl_c_deferred, progress
 from .commit import (
@@ -67,7 +75,11 @@ T = TypeVar("T")
 
 
 class Unreadable(DatasetError):
-    "One sample cannot be had from its source; others may be."
+    "One sample cannot be had from its source; others may be. `what`: the reason, without the file's name"
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what or message
 
 
 def write(
@@ -213,7 +225,8 @@ def stage(source: Source, root: Path, skip_unreadable: bool) -> tuple[Partition,
     if unreadable and not skip_unreadable:
         raise DatasetError(
             f"{len(unreadable):,} of {len(IDs):,} samples cannot be read, so none was written: repair these, "
-            "or leave them out with --skip-unreadable\n" + "\n".join(map(str, unreadable.values()))
+            "or leave them out with --skip-unreadable\n"
+            + "\n".join(one_line_a_kind((ID, error.what, str(error)) for ID, error in unreadable.items()))
         )
     partition = {name: [ID for ID in IDs if ID not in unreadable] for name, IDs in source.partition.items()}
     refuse_empty(partition, source.labels)

@@ -328,7 +328,7 @@ def test_what_does_not_tell_of_the_file_is_not_blamed_on_it(tmp_path, monkeypatc
 
 def test_no_program_is_started_for_a_file(tmp_path, decoder):
     (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
-    with pytest.raises(DatasetError, match="it holds no image, or one of a kind"):
+    with pytest.raises(DatasetError, match="it holds no image of the kinds that are read"):
         one(tmp_path / "a.jpg", (8, 8))
 
 

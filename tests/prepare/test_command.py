@@ -79,7 +79,8 @@ def test_digits(tmp_path, capsys):
         assert sum(labels[ID] == y for ID in partition["validation"]) == round(size / 5)
     assert run(capsys, "check", "--data", tmp_path) == (
         0,
-        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8, are in order.\n",
+        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8, are in order.\n"
+        "10 classes: 0 178, 1 182, 2 177, 3 183, 4 181, 5 182, 6 181, 7 179, 8 174, 9 180.\n",
         "",
     )
 
