@@ -106,13 +106,18 @@ def hashed_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1
 
 
-class Augmented(torch.utils.data.Dataset[tuple[Any, Any]]):
+def has_no_targets(dataset: Any) -> bool:
+    "Whether a dataset of this package was made without labels: then its samples are X alone"
+    return getattr(dataset, "labels", ...) is None or getattr(dataset, "y", ...) is None
+
+
+class Augmented(torch.utils.data.Dataset[Any]):
     """The samples of another dataset, each changed at random, and repeatably.
 
         training_set = Augmented(Dataset(partition["train"], labels), partition["train"], mirror, seed=0)
 
     `dataset`: any that has the samples of `list_IDs`, in their order. `augment(X, random)` returns the
-    changed tensor; with workers under spawn or forkserver it is a function of a module. `random` is a
+    changed X; with workers under spawn or forkserver it is a function of a module. `random` is a
     random.Random whose numbers are a function of (seed, epoch, ID), if an EpochSampler gives the index; else
     they differ each time. One Augmented in another needs a seed of its own, or both draw the same.
     """
@@ -130,12 +135,15 @@ class Augmented(torch.utils.data.Dataset[tuple[Any, Any]]):
         "Denotes the total number of samples"
         return len(self.list_IDs)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> Any:
         "Generates one sample of data"
-        X, y = self.dataset[index]
-        return self.augment(X, draws(self.seed, self.list_IDs[index], index)), y
+        sample, random = self.dataset[index], draws(self.seed, self.list_IDs[index], index)
+        if has_no_targets(self.dataset):
+            return self.augment(sample, random)
+        X, y = sample
+        return self.augment(X, random), y
 
-    def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: list[int]) -> list[Any]:
         "Generates the samples of one batch"
         samples = [self[index] for index in indices]
         return to_stack(samples, [self.list_IDs[index] for index in indices])
