@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
+import numpy
 import torch
 
+from .ids import decoded
 from .memory import to_stack
 
 
@@ -104,6 +106,20 @@ def hashed_seed(*parts: object) -> int:
     Python's hash() of a string differs from process to process.
     """
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1
+
+
+PLAIN = bytes(range(0x20, 0x7F)).translate(None, b"'\\")  # letters that repr leaves as they are
+
+
+def hashed_seeds(seed: int, IDs: list[bytes]) -> Any:
+    "`hashed_seed(seed, ID)` of many IDs in UTF-8, as an array of int64, in less time"
+    if b"".join(IDs).translate(None, PLAIN):
+        shown = [repr((seed, decoded(ID))).encode() for ID in IDs]
+    else:
+        begin, end = f"({seed!r}, '".encode(), b"')"
+        shown = [begin + ID + end for ID in IDs]
+    each = [hashlib.blake2b(one, digest_size=8).digest() for one in shown]
+    return (numpy.frombuffer(b"".join(each), ">u8") >> numpy.uint64(1)).astype(numpy.int64)
 
 
 def has_no_targets(dataset: Any) -> bool:

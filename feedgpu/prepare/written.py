@@ -9,11 +9,12 @@ import numpy
 
 from ..ids import decoded, encoded
 from ..notation import LEADS_OUT, DatasetError, sentence
-from ..order import hashed_seed
+from ..order import hashed_seeds
 from ..packed import targets
 from .writing import write_manifest
 
 Array = numpy.ndarray[Any, Any]
+AT_ONCE = 2**16  # samples whose IDs are Python objects at one time
 
 
 @dataclass
@@ -61,6 +62,14 @@ class Written:
         self.first: tuple[str, str] | None = None  # an ID and the kind of its target
 
     def add(self, block: Block) -> None:
+        "The IDs, targets and partition of a block; a large one in pieces, for lists of them take memory"
+        for begin in range(0, len(block.IDs), AT_ONCE):
+            piece = slice(begin, begin + AT_ONCE)
+            y = None if block.y is None else block.y[piece]
+            part = block.part[piece] if isinstance(block.part, list) else block.part
+            self._add(Block(block.IDs[piece], None, y, part))
+
+    def _add(self, block: Block) -> None:
         if isinstance(block.IDs, list):
             for ID in block.IDs:
                 if not isinstance(ID, str) or LEADS_OUT.search(ID):
@@ -78,8 +87,7 @@ class Written:
             raise DatasetError(f"there are more than 255 partitions: {', '.join(map(str, codes))[:100]} …")
         self.parts.append(numpy.array([codes[part] for part in parts], numpy.uint8))
         if self.seed is not None:
-            each = (hashed_seed(self.seed, decoded(ID)) for ID in IDs.tolist())
-            self.keys.append(numpy.fromiter(each, numpy.int64, len(IDs)))
+            self.keys.append(hashed_seeds(self.seed, IDs.tolist()))
         self._add_targets(IDs, block.y)
 
     def _add_targets(self, IDs: Array, y: Any) -> None:

@@ -18,6 +18,16 @@ def by_simulation(parts, batches, step):
     return fewest({n: simulate(parts, n, batches=batches, step=step).rate for n in range(5)})
 
 
+def the_fastest(parts, batches, step):
+    rates = {n: simulate(parts, n, batches=batches, step=step).rate for n in range(5)}
+    return max(rates, key=rates.get)
+
+
+def test_the_fastest_is_not_the_fewest():
+    said = str(verdict.choose(the_fastest))
+    assert said.startswith("✗") and "where 1 worker would do" in said
+
+
 def test_what_a_choice_loses():
     rates = {0: 50.0, 1: 100.0, 2: 200.0}
     assert [loses(rates, n) for n in rates] == [0.75, 0.5, 0.0]

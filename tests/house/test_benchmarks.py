@@ -139,6 +139,19 @@ def test_the_tables_of_the_decoders_are_those_of_the_numbers(monkeypatch):
     assert text.endswith(decoders.tables(found) + "\n"), "run benchmarks/decoders.py --again"
 
 
+def test_the_table_of_sources_is_that_of_the_numbers_and_all_of_them_run(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import sources
+
+    found = json.loads((RESULTS / "sources.json").read_text(encoding="utf-8"))
+    text = (RESULTS / "sources.md").read_text(encoding="utf-8")
+    assert text.endswith(sources.tables(found) + "\n"), "run benchmarks/sources.py"
+    assert list(found["rates"]) == list(sources.SOURCES)
+    rates = sources.rates(300, 1)
+    assert all(ways["packed"][1] > 0 for ways in rates.values())
+    assert sources.first_batch(1_000)["bytes a sample"] < 20
+
+
 def gpu(*arguments):
     env = os.environ | {"OMP_NUM_THREADS": "1"}  # threads of two processes would wait for each other
     command = [sys.executable, BENCHMARKS / "gpu.py", *arguments]

@@ -299,11 +299,15 @@ def test_the_order_of_the_IDs_does_not_matter(tmp_path):
 
 
 def test_the_partition_is_the_one_that_is_drawn_elsewhere():
-    from feedgpu.order import hashed_seed
+    from feedgpu.order import hashed_seed, hashed_seeds
     from feedgpu.prepare import split
 
     labels = {f"{i}": int(y) for i, y in enumerate(numpy.random.default_rng(1).integers(0, 9, 200))}
     keys = numpy.array([hashed_seed(3, ID) for ID in labels])
+    assert (hashed_seeds(3, [ID.encode() for ID in labels]) == keys).all()
+    odd = ["it's", "plain {}/~", "ö\udce9", 'a"b', "\\"]
+    for ID in odd:
+        assert hashed_seeds(-7, [ID.encode("utf-8", "surrogateescape")]) == hashed_seed(-7, ID)
     chosen = drawn(numpy.array(list(labels.values())), keys)
     assert [ID for ID, one in zip(labels, chosen, strict=True) if one] == split(labels, 3)["validation"]
 
