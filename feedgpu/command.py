@@ -85,7 +85,7 @@ def prepare(args: argparse.Namespace) -> int:
 
 def prepare_from(args: argparse.Namespace) -> int:
     "Packs what lies at a path, and says what it has"
-    from .prepare.any_source import pack_from
+    from .prepare import pack_from
 
     size = (args.size[0], args.size[1]) if args.size else None
     options = {"target": args.target, "size": size, "mode": args.mode, "seed": args.seed, "force": args.force}
@@ -96,11 +96,15 @@ def prepare_from(args: argparse.Namespace) -> int:
 
 def say(data: str, partition: Any, labels: Any) -> None:
     "What a dataset that was written has"
-    parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
-    parts = [", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts
-    print(f"{inventory(data)}: {' and '.join(parts)}.")
+    print(f"{inventory(data)}: {in_parts(partition)}.")
     for line in inventory_of_classes(partition, labels, classes_of(data)):
         print(line)
+
+
+def in_parts(partition: Any) -> str:
+    "'80 for train, 10 for validation and 10 for test'"
+    parts = [f"{len(IDs):,} for {name}" for name, IDs in partition.items()]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def classes_of(data: str) -> list[str] | None:
@@ -157,8 +161,9 @@ def check(args: argparse.Namespace) -> int:
         return 1
     from .notation import read_notation
 
-    print(f"{inventory(args.data)}, are in order.")
-    for line in inventory_of_classes(*read_notation(args.data), classes_of(args.data)):
+    partition, labels = read_notation(args.data)
+    print(f"{inventory(args.data)}, are in order: {in_parts(partition)}.")
+    for line in inventory_of_classes(partition, labels, classes_of(args.data)):
         print(line)
     return 0
 
@@ -168,13 +173,15 @@ def inventory(data: str) -> str:
     from .notation import file_of, is_pack_alone, load_notation
     from .packed import PackedDataset
     from .prepare.commit import suffix_of
+    from .prepare.streaming import sum_of_bytes
     from .sample import describe, read_sample
 
     partition, labels = load_notation(data, suffix=None)
     if is_pack_alone(partition):
         some = next(IDs for IDs in partition.values() if len(IDs))[:1]
         X = PackedDataset(some, None, data)[0]
-        return f"{data}: {sum(map(len, partition.values())):,} samples, all {describe(X)}"
+        number = sum(map(len, partition.values()))
+        return f"{data}: {number:,} samples, all {describe(X)}, {sum_of_bytes(X):,} bytes each"
     IDs = [ID for IDs in partition.values() for ID in IDs]
     if suffix_of(data, IDs) == "":
         files = [file_of(ID, data, "") for ID in IDs]
@@ -182,7 +189,7 @@ def inventory(data: str) -> str:
         return f"{data}: {len(IDs):,} samples, image files of {size:,} bytes"
     file = file_of(IDs[0], data)
     X = read_sample(file) if file.exists() else PackedDataset(IDs[:1], None, data)[0]
-    return f"{data}: {len(IDs):,} samples, all {describe(X)}"
+    return f"{data}: {len(IDs):,} samples, all {describe(X)}, {sum_of_bytes(X):,} bytes each"
 
 
 def inventory_of_classes(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..rooms import lazily
 
 if TYPE_CHECKING:
+    from .any_source import pack_from
     from .checking import check
     from .folders import folder
     from .layout import Source, Unreadable, write
@@ -23,6 +24,7 @@ __all__ = [
     "digits",
     "folder",
     "pack",
+    "pack_from",
     "pack_samples",
     "photographs",
     "pixels",
@@ -35,6 +37,7 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "any_source": ["pack_from"],
         "checking": ["check"],
         "folders": ["folder"],
         "layout": ["Source", "Unreadable", "write"],

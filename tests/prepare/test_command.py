@@ -63,7 +63,8 @@ def test_split_stays_as_it_is():
 def test_digits(tmp_path, capsys):
     assert run(capsys, "prepare", "digits", "--data", tmp_path) == (
         0,
-        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8: 1,438 for train and 359 for validation.\n"
+        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8, 256 bytes each: 1,438 for train "
+        "and 359 for validation.\n"
         "10 classes: 0 178, 1 182, 2 177, 3 183, 4 181, 5 182, 6 181, 7 179, 8 174, 9 180.\n",
         "",
     )
@@ -79,7 +80,8 @@ def test_digits(tmp_path, capsys):
         assert sum(labels[ID] == y for ID in partition["validation"]) == round(size / 5)
     assert run(capsys, "check", "--data", tmp_path) == (
         0,
-        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8, are in order.\n"
+        f"{tmp_path}: 1,797 samples, all float32 of shape 1×8×8, 256 bytes each, are in order: "
+        "1,438 for train and 359 for validation.\n"
         "10 classes: 0 178, 1 182, 2 177, 3 183, 4 181, 5 182, 6 181, 7 179, 8 174, 9 180.\n",
         "",
     )
@@ -125,7 +127,8 @@ def test_photographs(tmp_path, capsys):
     command = ("prepare", "photographs", "--samples", 21, "--size", 16, 24, "--data", tmp_path)
     assert run(capsys, *command)[:2] == (
         0,
-        f"{tmp_path}: 21 samples, all uint8 of shape 3×16×24: 17 for train and 4 for validation.\n"
+        f"{tmp_path}: 21 samples, all uint8 of shape 3×16×24, 1,152 bytes each: 17 for train and 4 "
+        "for validation.\n"
         "2 classes: china 11, flower 10.\n",
     )
     partition, labels = load_notation(tmp_path)
@@ -156,9 +159,11 @@ def test_too_few_photographs(tmp_path, capsys):
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
 def test_synthetic(tmp_path, capsys, dtype):
     command = f"prepare synthetic --samples 30 --shape 3 9 5 --dtype {dtype} --classes 3 --data {tmp_path}"
+    size = 135 * getattr(torch, dtype).itemsize
     assert run(capsys, *command.split())[:2] == (
         0,
-        f"{tmp_path}: 30 samples, all {dtype} of shape 3×9×5: 24 for train and 6 for validation.\n"
+        f"{tmp_path}: 30 samples, all {dtype} of shape 3×9×5, {size} bytes each: 24 for train "
+        "and 6 for validation.\n"
         "3 classes: 0 10, 1 10, 2 10.\n",
     )
     assert check(tmp_path) == []
@@ -287,7 +292,8 @@ def test_data_is_where_the_command_is_run(tmp_path):
     )
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(
-        "data: 20 samples, all uint8 of shape 1×2×2: 10 for train and 10 for validation.\n10 classes: 0 2,"
+        "data: 20 samples, all uint8 of shape 1×2×2, 4 bytes each: 10 for train and 10 for "
+        "validation.\n10 classes: 0 2,"
     )
     assert len(digits().labels) == 1797 and (tmp_path / "data/partition.json").exists()
 

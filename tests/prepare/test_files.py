@@ -53,7 +53,7 @@ def test_a_folder_of_classes(path, tmp_path, capsys):
     data = tmp_path / "data"
     assert run(capsys, "prepare", "folder", path, "--data", data) == (
         0,
-        f"{data}: 6 samples, all uint8 of shape 3×6×4: 4 for train and 2 for validation.\n"
+        f"{data}: 6 samples, all uint8 of shape 3×6×4, 72 bytes each: 4 for train and 2 for validation.\n"
         "2 classes: cat 3, dog 3.\n",
         "",
     )
@@ -293,7 +293,7 @@ def test_a_table(path, tmp_path, capsys):
     data = tmp_path / "data"
     assert run(capsys, "prepare", "table", listed(path, text), "--data", data, "--size", 2, 2) == (
         0,
-        f"{data}: 4 samples, all uint8 of shape 3×2×2: 2 for train and 2 for validation.\n"
+        f"{data}: 4 samples, all uint8 of shape 3×2×2, 12 bytes each: 2 for train and 2 for validation.\n"
         "2 classes: big dog 2, tabby 2.\n",
         "",
     )

@@ -486,7 +486,7 @@ def test_the_command_says_what_it_took_for_what(tmp_path, capsys):
     assert main(["prepare", "from", str(path), "--x", *how["x"], "--y", how["y"], "--data", data]) == 0
     assert capsys.readouterr().out == (
         f"{path}: samples from group/pixels, targets from group/digit.\n"
-        f"{data}: 60 samples, all uint8 of shape 3×8×8: 50 for train and 10 for validation.\n"
+        f"{data}: 60 samples, all uint8 of shape 3×8×8, 192 bytes each: 50 for train and 10 for validation.\n"
         "5 classes: 0 12, 1 12, 2 12, 3 12, 4 12.\n"
     )
     assert main(["check", "--data", data]) == 0

@@ -149,7 +149,7 @@ def test_check_reads_a_pack_whose_files_are_gone(root, capsys):
     for file in root.glob("*.pt"):
         file.unlink()
     assert check(root) == [] and main(["check", "--data", str(root)]) == 0
-    assert "20 samples, all float32 of shape 1×4×4, are in order" in capsys.readouterr().out
+    assert "20 samples, all float32 of shape 1×4×4, 64 bytes each, are in order: " in capsys.readouterr().out
 
 
 def test_check_compares_the_samples_that_are_there(root):

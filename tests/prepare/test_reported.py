@@ -40,7 +40,7 @@ def test_16_bits_are_kept_if_asked_for_and_else_said_to_be_lost(tmp_path, capsys
     )
     assert out.count("16 bits") == 1
     code, out, _ = run(capsys, "prepare", "folder", root, "--data", tmp_path / "16", "--mode", 16)
-    assert code == 0 and "all uint16 of shape 1×16×16" in out
+    assert code == 0 and "all uint16 of shape 1×16×16, 512 bytes each" in out
     X = torch.load(tmp_path / "16" / "a" / "3.pt", weights_only=True)
     assert np.array_equal(X.numpy(), GREYS[None] + 3)
     assert check(tmp_path / "16") == []
@@ -140,7 +140,7 @@ def test_a_folder_of_samples_without_targets(tmp_path, capsys):
     root = pictures(tmp_path / "in", ("a", "b"))
     Image.new("RGB", (16, 16)).save(root / "top.png")
     code, out, _ = run(capsys, "prepare", "folder", root, "--target", "none", "--data", tmp_path / "d")
-    assert code == 0 and "9 samples, all uint8 of shape 3×16×16: 9 for predict" in out
+    assert code == 0 and "9 samples, all uint8 of shape 3×16×16, 768 bytes each: 9 for predict" in out
     partition, labels = load_notation(tmp_path / "d")
     assert labels is None and len(partition["predict"]) == 9 and "top" in partition["predict"]
     assert check(tmp_path / "d") == []

@@ -32,9 +32,10 @@ def batches(answer):
         if repeated := [index for index in visits if visits[index] > 1]:
             return f"{said} {named(repeated)} visited again: a batch begins where the one before ended"
         if lengths != (expected := [size] * (n // size) + [n % size] * (n % size > 0)):
-            if lengths[len(expected) :]:
+            pairs = enumerate(zip(expected, lengths, strict=False))
+            i = next((i for i, (right, given) in pairs if right != given), None)
+            if i is None:
                 return f"{said} the last of your {len(lengths)} batches is one too many"
-            i = next(i for i, length in enumerate(expected) if length != lengths[i])
             return f"{said} expected {expected[i]} samples in batch {i}, you gave {lengths[i]}"
 
 
