@@ -28,6 +28,15 @@ def test_the_fastest_is_not_the_fewest():
     assert said.startswith("✗") and "where 1 worker would do" in said
 
 
+@pytest.mark.parametrize("tolerance", [0.01, 0.1])
+def test_another_tolerance_is_refused(tolerance):
+    def choose(parts, batches, step):
+        rates = {n: simulate(parts, n, batches=batches, step=step).rate for n in range(5)}
+        return min(n for n in rates if rates[n] >= (1 - tolerance) * max(rates.values()))
+
+    assert verdict.choose(choose).sentence.startswith("✗")
+
+
 def test_what_a_choice_loses():
     rates = {0: 50.0, 1: 100.0, 2: 200.0}
     assert [loses(rates, n) for n in rates] == [0.75, 0.5, 0.0]
@@ -38,7 +47,7 @@ def test_each_loader_has_a_different_best_choice():
     for parts, batches, step, _ in LOADERS.values():
         rates = rates_of(parts, batches, step)
         best.append(fewest(rates))
-        assert all(rates[n] < 0.9 * rates[best[-1]] for n in range(best[-1]))  # fewer lose by far
+        assert all(rates[n] < 0.98 * rates[best[-1]] for n in range(best[-1]))  # fewer lose by far
     assert best == [4, 0, 2, 1] and MAY_LOSE == 0.05
 
 
@@ -61,7 +70,7 @@ def test_the_formula_forgets_that_workers_start():
     def by_formula(parts, batches, step):
         return fewest({n: rate(parts, n, step) for n in range(5)})
 
-    assert verdict.choose(by_formula).sentence.startswith(f"✗ choose: {FEW}: you chose 2 workers")
+    assert verdict.choose(by_formula).sentence.startswith(f"✗ choose: {FEW}: you chose 1 worker,")
 
 
 def test_more_workers_than_cpus_lose_where_samples_compute():

@@ -19,15 +19,15 @@ def loader(sample: float, cpu_share: float) -> Parts:
 LOADERS = {  # {name: (parts, batches of the epoch, seconds of a step, why its best choice is the best)}
     "samples that wait for 8 ms": (
         loader(0.008, 0),
-        16,
-        0.004,
+        48,
+        0.009,
         "a worker that waits uses no CPU, so four workers wait for four samples at the same time",
     ),
-    "12 samples that wait for 2 ms": (
-        loader(0.002, 0),
-        3,
+    "60 samples that wait for 0.4 ms": (
+        loader(0.0004, 0),
+        15,
         0.004,
-        "each worker needs time to start, and an epoch of 3 batches is too short to win that back",
+        "each worker needs time to start, and an epoch of 15 batches is too short to win that back",
     ),
     "samples that compute for 2 ms": (
         loader(0.002, 1),
