@@ -203,6 +203,9 @@ def inventory_of_classes(
 
     if isinstance(labels, LabelArray):
         if labels.array.ndim > 1 or labels.array.dtype.kind == "f":
+            yield (
+                "The targets are numbers." if labels.array.ndim == 1 else "The targets are lists of numbers."
+            )
             return
         found = {part: Counter(labels.array[IDs.rows].tolist()) for part, IDs in partition.items()}
     elif labels is None or not all(map(is_class, labels.values())):

@@ -128,6 +128,12 @@ def command(root: str | Path) -> str:
 
 def again(root: str | Path) -> str:
     "What to do with a pack that is not what it should be"
+    try:
+        partition = read_json(Path(root) / "partition.json")
+    except (OSError, ValueError):
+        partition = None
+    if isinstance(partition, dict) and isinstance(partition.get("packed"), dict):
+        return "prepare the dataset again"  # it is a pack alone
     return f"pack again with {command(root)}"
 
 

@@ -93,7 +93,9 @@ def kind_of(path: Path) -> str:
         stream.seek(0)
         if begin.startswith(ARRAY):
             return "npy"
-        if begin.startswith(b"PK") and zipfile.is_zipfile(stream):
+        if begin.startswith(b"PK"):
+            if not zipfile.is_zipfile(stream):
+                raise DatasetError(f"{path} is a .npz, or another zip file, that ends early: copy it again")
             return "npz"
         if begin.startswith(b"\x89HDF\r\n\x1a\n"):
             return "hdf5"

@@ -80,12 +80,18 @@ def faults_of_pack(root: Path, partition: Partition, labels: Any, pack: Pack) ->
     if (more := pack.samples - len(there)) > 0:
         faults.append(f"{more:,} samples in {pack.folder} have the ID of another one")
     wrong: dict[str | int | None, list[str]] = {}
+    longer: dict[str | int | None, list[str]] = {}
+    first = fields(pack.sample(0))
     for row, ID in enumerate(progress(pack.rows, "Reading", unit=" samples", leave=True)):
         for name, one in fields(pack.sample(row)).items():
             if faults_of_tensor(one, ("", one)):
                 wrong.setdefault(name, []).append(ID)
+            if one.shape != first[name].shape:
+                longer.setdefault(name, []).append(ID)
     what = "with values that are infinite or not a number"
     faults += [sentence(f"{in_field(name)}{what}", IDs) for name, IDs in wrong.items()]
+    what = "of another shape than the first sample, which is for a collate_fn that pads (feedgpu.padded)"
+    faults += [sentence(f"{in_field(name)}{what}", IDs) for name, IDs in longer.items()]
     if labels is not None:
         y = labels.array
         odd = ~numpy.isfinite(y) if y.dtype.kind == "f" else y < 0

@@ -15,6 +15,7 @@ from .written import Block
 
 SAMPLES = ("x", "images", "image", "img", "data", "inputs", "features", "samples", "arr_0")
 TARGETS = ("y", "labels", "label", "targets", "target", "arr_1")
+EARLY = re.compile("truncated|unexpected end|footer|end-of-stream|ends early, within")  # as libraries say it
 BYTES = 2**22  # of a block, about
 
 
@@ -47,7 +48,8 @@ def read_from(path: Path | str) -> Iterator[None]:
     except Exception as error:
         if what := wanting(error):
             raise Shortage(f"{path} could not be read for want of {what}") from error
-        raise DatasetError(f"{path} cannot be read: {reason(error)}") from error
+        early = "; it seems to end early: copy it again" * bool(EARLY.search(str(error)))
+        raise DatasetError(f"{path} cannot be read: {reason(error)}{early}") from error
 
 
 def choose(path: Path, there: Mapping[str, str], x: list[str] | None, y: str | None) -> list[Chosen]:
@@ -68,6 +70,8 @@ def choose(path: Path, there: Mapping[str, str], x: list[str] | None, y: str | N
                 groups.setdefault(part, {})[base] = name
     if not groups:
         groups = {None: {name: name for name in there}}
+    elif y is not None and y in there:  # of one partition: meant is that of each
+        y = parted(y)[1]
     return [chosen_of(path, part, names, x, y, shown) for part, names in groups.items()]
 
 
@@ -110,7 +114,9 @@ def chosen_of(
         raise DatasetError(
             f"{path} has {shown}: say which are the samples{of} with --x NAME, and the targets with --y NAME"
         )
-    return Chosen(part, {base: names[base] for base in x}, names.get(y) if y else None)
+    if y is not None and y not in names:
+        raise DatasetError(f"{path} has {shown}: there are no targets {y!r} for {part}")
+    return Chosen(part, {base: names[base] for base in x}, names[y] if y is not None else None)
 
 
 def said_of(chosen: list[Chosen]) -> str:

@@ -138,8 +138,8 @@ def refuse_other_kind(ID: str, X: Any, first_ID: str, first: Any) -> None:
     one, other = fields(X), fields(first)
     if list(one) != list(other):
         raise DatasetError(
-            f"samples of one pack must have the same fields: {first_ID!r} is {describe(first)}, "
-            f"but {ID!r} is {describe(X)}"
+            f"samples of one pack must have the same fields: {first_ID!r} is {describe(first)} "
+            f"({', '.join(map(str, other))}), but {ID!r} is {describe(X)} ({', '.join(map(str, one))})"
         )
     for name, values in one.items():
         if (values.dtype, values.dim()) != (other[name].dtype, other[name].dim()):

@@ -235,6 +235,23 @@ def test_names_tell_the_partition_and_validation_is_drawn_from_train(names, tmp_
     assert [test_set[i][1] for i in range(20)] == Y[40:].tolist()
 
 
+def test_targets_that_were_said_are_never_dropped(tmp_path, capsys):
+    numpy.savez(tmp_path / "a.npz", x_train=X[:40], t_train=Y[:40], x_test=X[40:], t_test=Y[40:])
+    for y in ("t_train", "t"):
+        _, labels = pack_from(tmp_path / "a.npz", tmp_path / "data", y=y, force=True)
+        assert sorted(labels.array.tolist()) == sorted(Y.tolist())
+    numpy.savez(tmp_path / "b.npz", x_train=X[:40], t_train=Y[:40], x_test=X[40:])
+    with pytest.raises(DatasetError, match="there are no targets 't' for test"):
+        pack_from(tmp_path / "b.npz", tmp_path / "data", y="t_train", force=True)
+
+
+def test_check_names_samples_of_another_shape(tmp_path):
+    samples = [(f"a{i}", numpy.zeros(5 if i == 7 else 4, "f4"), i % 2) for i in range(20)]
+    pack_samples(samples, tmp_path / "data")
+    (fault,) = check(tmp_path / "data")
+    assert fault.startswith("1 ID of another shape than the first sample") and fault.endswith("'a7'")
+
+
 def test_file_names_tell_the_partition(tmp_path):
     (tmp_path / "shards").mkdir()
     for name, rows in {"train-0": range(20), "train-1": range(20, 40), "val-0": range(40, 60)}.items():
@@ -371,7 +388,7 @@ def damaged(folder, name):
     if name == "an HDF5 that is cut short":
         hdf5(folder)
         (folder / "a.h5").write_bytes((folder / "a.h5").read_bytes()[:5000])
-        return "a.h5", {"x": ["group/pixels"]}, "a.h5 cannot be read: .*truncated"
+        return "a.h5", {"x": ["group/pixels"]}, "a.h5 cannot be read: .*truncated.*copy it again"
     if name == "an HDF5 that points elsewhere":
         (folder / "secret").write_bytes(bytes(1000))
         with h5py.File(folder / "a.h5", "w") as file:
@@ -397,7 +414,9 @@ def damaged(folder, name):
         write_tar(folder / "a.tar", range(N))
         data = (folder / "a.tar").read_bytes()
         (folder / "a.tar").write_bytes(data[:20_100] if name.endswith("early") else data[: 512 * 40])
-        said = "unexpected end of data" if name.endswith("early") else "it ends early, after '00"
+        said = (
+            "unexpected end of data .*copy it again" if name.endswith("early") else "it ends early, after '00"
+        )
         return "a.tar", {}, f"a.tar cannot be read: {said}"
     if name == "a tar in which a field is missing":
         write_tar(folder / "a.tar", range(3))
