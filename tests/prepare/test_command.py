@@ -162,7 +162,7 @@ def test_synthetic(tmp_path, capsys, dtype):
     size = 135 * getattr(torch, dtype).itemsize
     assert run(capsys, *command.split())[:2] == (
         0,
-        f"{tmp_path}: 30 samples, all {dtype} of shape 3×9×5, {size} bytes each: 24 for train "
+        f"{tmp_path}: 30 samples, all {dtype} of shape 3×9×5, {size:,} bytes each: 24 for train "
         "and 6 for validation.\n"
         "3 classes: 0 10, 1 10, 2 10.\n",
     )
