@@ -105,13 +105,24 @@ def blocks_of(samples: Samples | Mapping[str, Samples]) -> Iterator[Block]:
         bare = len(one)
         assert isinstance(held.IDs, list)
         held.IDs.append(one[0])
-        held.X.append(one[1])
-        held.y.append(one[2] if len(one) == 3 else None)
+        held.X.append(copied(one[1]))  # a generator may fill the same memory again for its next sample
+        held.y.append(copied(one[2]) if len(one) == 3 else None)
         if len(held.IDs) == TOGETHER or sum_of_bytes(one[1]) * len(held.IDs) > 2**24:
             yield held if bare == 3 else Block(held.IDs, held.X)
             held = Block([], [], [])
     if len(held.IDs):
         yield held if bare == 3 else Block(held.IDs, held.X)
+
+
+def copied(X: Any) -> Any:
+    "With memory of its own, as far as it consists of tensors and arrays"
+    if isinstance(X, numpy.ndarray):
+        return X.copy()
+    if isinstance(X, torch.Tensor):
+        return X.detach().clone()
+    if type(X) in (tuple, list):
+        return type(X)(map(copied, X))
+    return {name: copied(one) for name, one in X.items()} if type(X) is dict else X
 
 
 def sum_of_bytes(X: Any) -> int:

@@ -107,6 +107,7 @@ class Written:
     def _kind_of(self, IDs: Array, y: Any) -> tuple[str, Array]:
         "Of targets, and the targets as numbers"
         if isinstance(y, (list, tuple)):
+            y = [one.tolist() if isinstance(one, numpy.ndarray) else one for one in y]
             strings = [isinstance(one, str) for one in y]
             if all(strings) and y:
                 return "name", self._codes(y)

@@ -245,6 +245,23 @@ def test_targets_that_were_said_are_never_dropped(tmp_path, capsys):
         pack_from(tmp_path / "b.npz", tmp_path / "data", y="t_train", force=True)
 
 
+@pytest.mark.parametrize("kind", [numpy.array, torch.tensor])
+def test_a_generator_may_use_its_memory_again(kind, tmp_path):
+    def samples():
+        memory = {"a": kind([0.0, 0.0]), "b": kind([0.0])}
+        target = kind([0.0, 0.0])
+        for i in range(10):
+            memory["a"][:], memory["b"][0], target[:] = i, -i, i / 2
+            yield f"{i}", memory, target
+
+    partition, labels = pack_samples(samples(), tmp_path / "data")
+    for IDs in partition.values():
+        for ID, (sample, y) in zip(IDs, PackedDataset(IDs, labels, tmp_path / "data"), strict=True):
+            i = int(ID)
+            assert sample["a"].tolist() == [i, i] and sample["b"].tolist() == [-i]
+            assert y.tolist() == [i / 2, i / 2]
+
+
 def test_check_names_samples_of_another_shape(tmp_path):
     samples = [(f"a{i}", numpy.zeros(5 if i == 7 else 4, "f4"), i % 2) for i in range(20)]
     pack_samples(samples, tmp_path / "data")
