@@ -13,7 +13,7 @@ import torch
 from ..notation import DatasetError
 from ..outside import header_of, opened, read_array, size_of_header
 from ..rooms import missing
-from .found import Chosen, Found, choose, field_values, read_from, rows_at_once, said_of
+from .found import Chosen, Found, choose, field_values, read_from, rows_at_once, said_of, unused
 from .written import Block, numbered
 
 
@@ -51,7 +51,8 @@ def arrays(path: Path, x: list[str] | None, y: str | None, kind: str) -> Found:
     for one in chosen:
         refuse_other_lengths(path, one, there)
     total = sum(there[next(iter(one.x.values()))].shape[0] for one in chosen)
-    return Found(blocks(path, chosen, there, files), total, said_of(chosen))
+    used = [name for one in chosen for name in (*one.x.values(), one.y) if name]
+    return Found(blocks(path, chosen, there, files), total, said_of(chosen) + unused(there, used))
 
 
 def refuse_other_lengths(path: Path, chosen: Chosen, there: dict[str, Rows]) -> None:

@@ -19,6 +19,7 @@ from .found import (
     read_from,
     rows_at_once,
     said_of,
+    unused,
     words,
 )
 from .tables import PARTITION_COLUMNS, YES
@@ -37,7 +38,7 @@ class Columns:
         used = [*(x or []), *([y] if y else [])]
         self.ID = None if self.ID in used else self.ID
         self.parted = None if self.parted in used else self.parted
-        there = {name: str(schema.field(name).type) for name in schema.names}
+        self.there = there = {name: str(schema.field(name).type) for name in schema.names}
         if absent := [name for name in used if name not in there]:
             raise DatasetError(f"{path} has no column {absent[0]!r}; it has {words(there)}")
         rest = {name: what for name, what in there.items() if name not in (self.ID, self.parted)}
@@ -50,7 +51,7 @@ class Columns:
         also = [
             f"{what} from {name}" for what, name in (("IDs", self.ID), ("partition", self.parted)) if name
         ]
-        return ", ".join([said_of([self.chosen]), *also])
+        return ", ".join([said_of([self.chosen]), *also]) + unused(self.there, self.names)
 
     def block(
         self, path: Path, table: Any, begin: int, most: int, part: str | None, size: Size, mode: str | None

@@ -1,7 +1,7 @@
 """What was found at a path: samples in blocks, and how their parts are named."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,12 @@ def chosen_of(
     if y is not None and y not in names:
         raise DatasetError(f"{path} has {shown}: there are no targets {y!r} for {part}")
     return Chosen(part, {base: names[base] for base in x}, names[y] if y is not None else None)
+
+
+def unused(there: Iterable[str], used: Iterable[str]) -> str:
+    "Which arrays or columns of a source are not used, in words; empty if all are"
+    left = [name for name in there if name not in {*used}]
+    return f"; not used: {', '.join(left[:10])}{', …' * (len(left) > 10)}" if left else ""
 
 
 def said_of(chosen: list[Chosen]) -> str:

@@ -10,7 +10,7 @@ from ..notation import DatasetError
 from ..outside import ARRAY, opened
 from ..rooms import missing
 from .files import image_suffixes, sample_in
-from .found import TARGETS, Found, field_values, parts_of_files, read_from
+from .found import TARGETS, Found, field_values, parts_of_files, read_from, unused
 from .written import Block
 
 Size = tuple[int, int] | None
@@ -41,12 +41,13 @@ class Endings:
                 f"{path}: sample {ID!r} has {there}: say which are the samples with --x NAME, and the "
                 "targets with --y NAME"
             )
-        self.path, self.x, self.y = path, x, y
+        self.path, self.x, self.y, self.there = path, x, y, list(values)
 
     @property
     def said(self) -> str:
         x = ", ".join(name or "the values" for name in self.x)
-        return f"samples from {x}, {f'targets from {self.y}' if self.y else 'no targets'}"
+        y = f"targets from {self.y}" if self.y else "no targets"
+        return f"samples from {x}, {y}{unused(self.there, [*self.x, *([self.y] if self.y else [])])}"
 
     def sample(self, record: Record, size: Size, mode: str | None) -> tuple[Any, ...]:
         "(ID, X) or (ID, X, y)"

@@ -269,6 +269,15 @@ def test_check_names_samples_of_another_shape(tmp_path):
     assert fault.startswith("1 ID of another shape than the first sample") and fault.endswith("'a7'")
 
 
+def test_what_is_not_used_is_said(tmp_path, capsys):
+    write_tar(tmp_path / "a.tar", range(6), ("png", "cls", "json"))
+    pack_from(tmp_path / "a.tar", tmp_path / "data")
+    assert "samples from png, targets from cls; not used: json." in capsys.readouterr().out
+    numpy.savez(tmp_path / "a.npz", x_train=X[:40], y_train=Y[:40], x_test=X[40:], y_test=Y[40:])
+    pack_from(tmp_path / "a.npz", tmp_path / "data", x=["x_train"], y="y_train", force=True)
+    assert "not used: x_test, y_test." in capsys.readouterr().out
+
+
 def test_file_names_tell_the_partition(tmp_path):
     (tmp_path / "shards").mkdir()
     for name, rows in {"train-0": range(20), "train-1": range(20, 40), "val-0": range(40, 60)}.items():
@@ -521,7 +530,7 @@ def test_the_command_says_what_it_took_for_what(tmp_path, capsys):
     data = str(tmp_path / "data")
     assert main(["prepare", "from", str(path), "--x", *how["x"], "--y", how["y"], "--data", data]) == 0
     assert capsys.readouterr().out == (
-        f"{path}: samples from group/pixels, targets from group/digit.\n"
+        f"{path}: samples from group/pixels, targets from group/digit; not used: three.\n"
         f"{data}: 60 samples, all uint8 of shape 3×8×8, 192 bytes each: 50 for train and 10 for validation.\n"
         "5 classes: 0 12, 1 12, 2 12, 3 12, 4 12.\n"
     )
