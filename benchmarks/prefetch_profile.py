@@ -31,7 +31,7 @@ def steps(root: Path) -> dict[str, Callable]:
     "{what is done: a function that does it for an epoch}"
     partition, labels = load_notation(root, suffix=None)
     dataset = PackedDataset([ID for IDs in partition.values() for ID in IDs], labels, root)
-    rows = dataset.pack.values
+    rows = dataset.pack.fields[0].values
     order = torch.randperm(len(rows))[: len(rows) // BATCH * BATCH].split(BATCH)
     lists = [indices.tolist() for indices in order]
     mapped = torch.from_numpy(numpy.load(root / "packed" / "samples.npy", mmap_mode="c"))
