@@ -20,6 +20,7 @@ import torch
 from feedgpu import DatasetError, read_sample
 from feedgpu.memory import to_stack
 from feedgpu.notation import Edition, file_of, reading
+from feedgpu.order import draws
 from feedgpu.sample import target
 
 
@@ -27,8 +28,10 @@ class Dataset(torch.utils.data.Dataset):
     """The samples of a list of IDs, each read from its own file when it is asked for.
 
     `list_IDs`: sequence of strings. `labels`: {ID: class, number or list of numbers}, or None for samples
-    without targets. `root`: the folder of the files. `transform`: applied to each sample that was read; with
-    workers under spawn or forkserver it must be a function of a module, not of a notebook cell.
+    without targets. `root`: the folder of the files. `transform(X)` changes each sample that was read.
+    `augment(X, random)` changes it at random, and repeatably, by (`seed`, epoch, ID), if an EpochSampler
+    gives the indices. With workers under spawn or forkserver both must be functions of a module, not of a
+    notebook cell.
 
     `dataset[index]` is `(X, y)`. X is what the file `root/<ID>.pt` holds, a tensor, or a tuple or dict of
     tensors, on the CPU with the shapes and dtypes in which it was saved. y is the class as an integer, or the
@@ -47,12 +50,15 @@ class Dataset(torch.utils.data.Dataset):
     suffix = ".pt"
     like = None  # (ID, sample) that all samples must resemble; None: the first sample of their batch
 
-    def __init__(self, list_IDs, labels, root="data", transform: Callable | None = None):
+    def __init__(
+        self, list_IDs, labels, root="data", transform: Callable | None = None, augment=None, seed=0
+    ):
         "Initialization"
         self.list_IDs = list_IDs
         self.labels = labels
         self.root = root
         self.transform = transform
+        self.augment, self.seed = augment, seed
         self.edition = Edition(root, labels)
 
     def __len__(self):
@@ -70,6 +76,8 @@ class Dataset(torch.utils.data.Dataset):
             X = self.load(file)
         if self.transform is not None:
             X = self.transform(X)
+        if self.augment is not None:
+            X = self.augment(X, draws(self.seed, ID, index))
         if self.labels is None:
             return X
         if ID not in self.labels:

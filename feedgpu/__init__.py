@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from .rooms import lazily
 
 if TYPE_CHECKING:
+    from .augmented import Augmented
     from .meter import Meter
     from .notation import DatasetError, load_notation
-    from .order import Augmented, EpochSampler, Visit, draws
+    from .order import EpochSampler, Visit, draws
     from .packed import PackedDataset
     from .prefetch import PrefetchLoader
     from .sample import read_sample
@@ -48,9 +49,10 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "augmented": ["Augmented"],
         "meter": ["Meter"],
         "notation": ["DatasetError", "load_notation"],
-        "order": ["Augmented", "EpochSampler", "Visit", "draws"],
+        "order": ["EpochSampler", "Visit", "draws"],
         "packed": ["PackedDataset"],
         "prefetch": ["PrefetchLoader"],
         "sample": ["read_sample"],

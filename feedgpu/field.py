@@ -11,10 +11,11 @@ from typing import Any
 import numpy
 import torch
 
-from .manifest import stored_as
 from .memory import BatchMemory
 from .notation import DatasetError, Shortage
 from .outside import handle_of, read_array, reason, wanting
+from .sample import stored_as
+from .side_by_side import Rows, joined
 
 try:
     from resource import RUSAGE_THREAD, getrusage
@@ -33,11 +34,12 @@ class Field:
     """
 
     def __init__(self, folder: Path, end: str, spec: dict[str, Any], samples: int) -> None:
+        self.of: list[Field] = []
         self.name: str | int | None = spec.get("name")
         self.dtype: torch.dtype = getattr(torch, spec["dtype"])
         self.stored = stored_as(self.dtype)
         mapped = load(folder, f"samples{end}.npy", mmap_mode="r")
-        self.values, self.start = numpy.asarray(mapped), mapped.offset
+        self.values = numpy.asarray(mapped)
         self.offsets: Array | None = None
         self.shapes: Array | None = None
         if spec["shape"] is None:
@@ -45,10 +47,24 @@ class Field:
         self.whole = self._fits(spec["shape"], samples)
         with suppress(AttributeError, OSError):  # a system that takes no advice
             mapped.base.madvise(mmap.MADV_RANDOM)  # a row is wanted, and not what lies behind it
-        self.file = load(folder, f"samples{end}.npy", handle_of)
-        weakref.finalize(self, os.close, self.file)
+        file = load(folder, f"samples{end}.npy", handle_of)
+        weakref.finalize(self, os.close, file)
+        self.parts, self.firsts = [Rows(file, mapped.offset, self.values)], [0]
         self.waited = True
         self.memory = BatchMemory()
+
+    @classmethod
+    def joined(cls, fields: "list[Field]") -> "Field":
+        """The rows of several fields of one dtype and shape, those of number i from `firsts[i]` on.
+
+        Raises OSError where the system cannot map their files side by side.
+        """
+        self = cls.__new__(cls)
+        self.__dict__ |= fields[0].__dict__ | {"waited": True, "memory": BatchMemory()}
+        self.of = fields  # which close their files
+        self.parts = [field.parts[0] for field in fields]
+        self.values, self.firsts = joined(self.parts)
+        return self
 
     def _fits(self, shape: list[int] | None, samples: int) -> bool:
         "Whether the arrays belong together: a row beyond their end would end the process"
@@ -100,12 +116,15 @@ class Field:
         if not hasattr(os, "posix_fadvise"):
             return
         size = self.values.strides[0]  # bytes from one row, or value, to the next
+        of = numpy.searchsorted(self.firsts, rows, "right") - 1
+        rows = rows.astype(numpy.int64) - numpy.array(self.firsts)[of]
         if self.offsets is None:
-            begins, lengths = rows.astype(numpy.int64) * size, numpy.full(len(rows), size)
+            begins, lengths = rows * size, numpy.full(len(rows), size)
         else:
             begins, lengths = self.offsets[rows] * size, numpy.diff(self.offsets)[rows] * size
-        for begin, length in zip(begins.tolist(), lengths.tolist(), strict=True):
-            os.posix_fadvise(self.file, self.start + begin, length, os.POSIX_FADV_WILLNEED)
+        for part, begin, length in zip(of.tolist(), begins.tolist(), lengths.tolist(), strict=True):
+            file, start, _ = self.parts[part]
+            os.posix_fadvise(file, start + begin, length, os.POSIX_FADV_WILLNEED)
 
 
 def load(folder: Path, name: str, read: Callable[..., Any] = read_array, **how: Any) -> Any:

@@ -5,25 +5,22 @@ another kind of source file see the article's Dataset in my_classes.py, whose me
 be replaced.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp, log, sqrt
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from torch.utils.data import default_collate, get_worker_info
 
-from .decode import Box, Pixels, cropped, decoder_of, middle, mirrored
-from .memory import BatchMemory, Gathered, to_stack
+from .decode import Box, cropped, decoder_of, middle, mirrored
+from .memory import is_batch, whole_batch
 from .notation import DatasetError, Edition, file_of, reading
 from .order import draws, hashed_seed
 from .outside import read_bytes
-from .sample import describe, target
-from .system import available_cpus, ctrl_c_deferred
+from .sample import target
+from .system import available_cpus
+from .threads import Batch, Foreseen, Foresight, Threads
 
 
 class ImageDataset(torch.utils.data.Dataset[Any]):
@@ -34,8 +31,9 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
     `seed`: None for the largest crop in the middle, as for validation. A number for a random crop, mirrored
     half of the time, a function of (seed, epoch, ID): see EpochSampler. The crop has 8 to 100 % of the image
     (`area`) and is 3/4 to 4/3 times as wide as `size` is (`ratio`), after Szegedy et al., "Going deeper with
-    convolutions", 2014; of an image too long for that, the largest in the middle. `transform`: applied to
-    each X, by the threads that decode; what it draws at random is not repeatable (see Augmented).
+    convolutions", 2014; of an image too long for that, the largest in the middle. `transform(X)` and
+    `augment(X, random)` change each X, by the threads that decode; what `random` draws is repeatable, as that
+    of Augmented is.
 
     `dataset[index]` is `(X, y)`: uint8 of 3×height×width, RGB, and its label. In memory the three colours of
     a pixel lie side by side (channels last), as decoders write them and convolutions like them. Images are
@@ -61,17 +59,16 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
         root: str | Path = "data",
         size: tuple[int, int] | int = (224, 224),
         seed: int | None = None,
-        transform: Callable[[torch.Tensor], Any] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, Random], Any] | None = None,
     ) -> None:
         "Initialization"
         size = (size, size) if isinstance(size, int) else size
         self.list_IDs, self.labels, self.root = list_IDs, labels, root
         self.size, self.seed = (size[0], size[1]), seed
-        self.threads = available_cpus()
-        self.transform = transform
+        self._threads = Threads(available_cpus(), "ImageDataset")
+        self.transform, self.augment = transform, augment
         self.edition = Edition(root, labels)
-        self._memory = BatchMemory()
-        self._pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
     def __len__(self) -> int:
         "Denotes the total number of samples"
@@ -79,6 +76,8 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         "Generates one sample of data"
+        if is_batch(index):
+            return whole_batch(self, index)
         ID = self.list_IDs[index]
         file = file_of(ID, self.root, self.suffix)
         random = None if self.seed is None else draws(hashed_seed(self.seed, "crop"), ID, index)
@@ -86,6 +85,8 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
             X = self.load(file, random)
         if self.transform is not None:
             X = self.transform(X)
+        if self.augment is not None:
+            X = self.augment(X, draws(self.seed or 0, ID, index))
         if self.labels is None:
             return X
         if ID not in self.labels:
@@ -116,137 +117,25 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> Sequence[Any]:
         "Generates the samples of one batch"
-        if self.transform is not None:  # what it returns may be anything
-            return to_stack(self._each(indices), [self.list_IDs[index] for index in indices])
-        if isinstance(indices, Foreseen) and indices.batch.X is not None:  # else it is asked for again
-            return indices.batch.wait()
-        return Batch(self, indices).wait()
+        if isinstance(indices, Foreseen) and (made := indices.wait()) is not None:
+            return made
+        return self._begin(indices).wait()
 
-    def foresee(self, batches: Iterable[list[int]]) -> "Foresight":
+    def foresee(self, batches: Iterable[list[int]]) -> Foresight:
         """The same lists of indices. The threads begin with a batch when its list is taken. PrefetchLoader
         takes one ahead, so they need not wait for each other at the end of a batch. When this iterator is
         closed, the threads stop."""
-        return Foresight(self, iter(batches))
+        own = type(self).__getitems__ is ImageDataset.__getitems__
+        return Foresight(self._begin if own else None, batches)
 
-    def _checked(self, index: int) -> tuple[torch.Tensor, Any]:
-        "A sample, if it is one of those that a batch can hold"
-        sample, ID = self[index], self.list_IDs[index]
-        if self.labels is None and isinstance(sample, torch.Tensor):
-            sample = sample, None
-        if not isinstance(sample, tuple) or len(sample) != 2 or not isinstance(sample[0], torch.Tensor):
-            raise DatasetError(f"sample {ID!r} is no tuple (X, y) whose X is a tensor")
-        X, shape = sample[0], (3, *self.size)
-        if X.dtype != torch.uint8 or X.shape != shape:
-            wanted = describe(torch.empty(shape, dtype=torch.uint8))
-            raise DatasetError(f"sample {ID!r} is {describe(X)}, where {wanted} is needed")
-        return sample
+    def _begin(self, indices: Sequence[int]) -> Batch:
+        return Batch(self._threads, self.__getitem__, indices, self.list_IDs.__getitem__)
 
-    def _each(self, indices: list[int]) -> list[Any]:
-        "The samples one by one, made by the threads"
-        if self.threads == 1 or get_worker_info():
-            return [self[index] for index in indices]
-        with ctrl_c_deferred():
-            running = [self._executor().submit(self.__getitem__, index) for index in indices]
-        try:
-            return [one.result() for one in running]
-        finally:  # after an error the others are not begun any more
-            for one in running:
-                one.cancel()
+    @property
+    def threads(self) -> int:
+        "How many decode a batch"
+        return self._threads.count
 
-    def _executor(self) -> ThreadPoolExecutor:
-        "Of this process: a fork has none of its parent's threads"
-        if self._pool is None or self._pool[:2] != (os.getpid(), self.threads):
-            self._pool = os.getpid(), self.threads, ThreadPoolExecutor(self.threads, "ImageDataset")
-        return self._pool[2]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_memory": BatchMemory(), "_pool": None}
-
-
-class Batch:
-    "A batch of an ImageDataset that its threads are making"
-
-    def __init__(self, dataset: ImageDataset, indices: list[int]) -> None:
-        self.dataset, self.indices, self.over = dataset, indices, False
-        shape = (len(indices), *dataset.size, 3)
-        self.X: torch.Tensor | None = dataset._memory.empty(shape, torch.uint8, shared=True)
-        self.labels: list[Any] = [None] * len(indices)
-        self.places = deque(range(len(indices)))  # those that no thread has taken yet
-        self.errors: dict[int, Exception] = {}
-        pool = dataset._executor() if dataset.threads > 1 and not get_worker_info() else None
-        threads = min(dataset.threads, len(indices)) if pool else 0
-        with ctrl_c_deferred():
-            self.running = [pool.submit(self.work, self.X.numpy()) for _ in range(threads)] if pool else []
-
-    def work(self, pixels: Pixels) -> None:
-        "What each thread does"
-        while True:
-            try:
-                place = self.places.popleft()
-            except IndexError:
-                return
-            try:
-                X, self.labels[place] = self.dataset._checked(self.indices[place])
-                pixels[place] = X.numpy().transpose(1, 2, 0)  # NumPy's views, as in `cropped`
-            except Exception as error:
-                self.errors[place] = error
-                return
-
-    def wait(self) -> Gathered:
-        "The batch, once it is made; or the error of the first sample that has one. For one call only"
-        X, self.X = self.X, None
-        assert X is not None
-        try:
-            if not self.running:
-                self.work(X.numpy())
-            for thread in self.running:
-                thread.result()
-        finally:
-            self.stop()  # after Ctrl-C the threads are to begin no more of this batch
-        if self.errors:
-            error = self.errors[min(self.errors)]
-            self.errors.clear()  # their tracebacks hold this batch
-            try:
-                raise error
-            finally:
-                del error
-        y = default_collate(self.labels) if self.dataset.labels is not None else None
-        return Gathered(X.permute(0, 3, 1, 2), y, self.labels)
-
-    def stop(self) -> None:
-        "Lets the threads begin with no further sample"
-        self.over = True
-        self.places.clear()
-
-
-class Foresight(Iterator[list[int]]):
-    "Lists of indices, each begun when it is taken. No generator: at its end, one cannot be closed any more"
-
-    def __init__(self, dataset: ImageDataset, batches: Iterator[list[int]]) -> None:
-        self.dataset, self.batches = dataset, batches
-        self.begun: list[Batch] = []
-
-    def __next__(self) -> list[int]:
-        indices = next(self.batches)
-        own = getattr(self.dataset.__getitems__, "__func__", None) is ImageDataset.__getitems__
-        if not own or self.dataset.transform is not None:
-            return indices
-        self.begun = [batch for batch in self.begun if not batch.over]
-        with ctrl_c_deferred():  # in `submit` it would leave the pool waiting for a lock
-            self.begun.append(Batch(self.dataset, list(indices)))
-        return Foreseen(indices, self.begun[-1])
-
-    def close(self) -> None:
-        "Lets the threads begin with no further sample"
-        for batch in self.begun:
-            batch.stop()
-
-    __del__ = close
-
-
-class Foreseen(list[int]):
-    "Indices of a batch with which the threads have begun"
-
-    def __init__(self, indices: list[int], batch: Batch) -> None:
-        super().__init__(indices)
-        self.batch = batch
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._threads.count = count

@@ -135,12 +135,3 @@ def again(root: str | Path) -> str:
     if isinstance(partition, dict) and isinstance(partition.get("packed"), dict):
         return "prepare the dataset again"  # it is a pack alone
     return f"pack again with {command(root)}"
-
-
-def stored_as(dtype: torch.dtype) -> torch.dtype:
-    "As what its values are stored: as they are, or as integers of the same bits if numpy lacks the type"
-    try:
-        torch.empty(0, dtype=dtype).numpy()
-    except TypeError:
-        return {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
-    return dtype

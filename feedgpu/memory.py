@@ -3,8 +3,9 @@
 import functools
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate, chain
 from math import prod
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch.utils.data import default_collate, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .notation import DatasetError, refuse_unlike
-from .sample import fields, form, with_fields
+from .sample import fields, form, has_numpy, stored_as, with_fields
 
 KEPT, LEAST = 32 << 20, 5  # bytes that are kept for batches, and blocks at least: one loop needs as many
-AGAIN = 3  # smaller batches in a row, after which their size is the one that is kept
+AGAIN = 5  # smaller batches in a row, after which their size is the one that is kept
 
 Block = numpy.ndarray[Any, numpy.dtype[numpy.uint8]]
 
@@ -51,37 +52,42 @@ class BatchMemory:
         if shared and values and get_worker_info():
             return shared_memory(shape, dtype)
         size: int = values * dtype.itemsize
-        fits = self._fits(size)
+        self._resize(size)
         self._take_back()
         block = None
-        if fits:
-            with suppress(IndexError):
+        if size and self.free:
+            with suppress(IndexError):  # another thread was faster
                 block = self.free.pop()
-        if block is None or len(block) != size:
+        if block is None or len(block) < size:
             block = numpy.empty(size, numpy.uint8)
-        out = block.view(torch.empty(0, dtype=dtype).numpy().dtype).reshape(shape)
-        if fits and (len(self.lent) + len(self.free) + 1) * size <= max(KEPT, LEAST * size):
+        out = block[:size].view(numpy_dtype(dtype)).reshape(shape)
+        kept = len(block) == self.size and size > 0
+        if kept and (len(self.lent) + len(self.free) + 1) * self.size <= max(KEPT, LEAST * self.size):
             # A tensor made of `out`, and all its views, hold it: it goes when the last of them does.
             lease = Lease(out, self.returned.append)
             lease.block = block
             self.lent[id(lease)] = lease
         return torch.from_numpy(out)
 
-    def _fits(self, size: int) -> bool:
-        "Whether blocks of this size are those that are kept; a larger one becomes it, a smaller one in time"
+    def _resize(self, size: int) -> None:
+        "Blocks of the largest size are kept, also for smaller ones, until only such are asked for"
         self.smaller = self.smaller + 1 if 0 < size < self.size else 0
         if size > self.size or self.smaller >= AGAIN:
             self.size, self.smaller = size, 0
             self.free.clear()
             self.lent.clear()
-        return size == self.size and size > 0
 
     def _take_back(self) -> None:
         with suppress(IndexError):
-            while True:
+            while self.returned:
                 lease = self.returned.popleft()
                 if self.lent.pop(id(lease), None) is not None and len(lease.block) == self.size:
                     self.free.append(lease.block)
+
+
+@functools.cache
+def numpy_dtype(dtype: torch.dtype) -> Any:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def shared_memory(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -100,8 +106,22 @@ class Gathered(Sequence[Any]):
     """
 
     def __init__(self, X: Any, y: Any = None, each: list[Any] | None = None) -> None:
-        self.X, self.y, self.each = X, y, each
+        self.X, self._y, self.each = X, y, each
         self.parts = list(fields(X).values())
+
+    @property
+    def y(self) -> Any:
+        if self._y is None and self.each is not None:
+            self._y = default_collate(self.each)
+        return self._y
+
+    def batches(self, sizes: Sequence[int]) -> Iterator[Any]:
+        "Cut into collated batches of these sizes, which share the memory of this one"
+        Xs: Iterator[Any] = cut(self.parts[0], sizes)
+        if not isinstance(self.X, torch.Tensor):
+            cuts = [Xs, *[cut(part, sizes) for part in self.parts[1:]]]
+            Xs = (collated_fields(self.X, list(parts)) for parts in zip(*cuts, strict=True))
+        return Xs if self.y is None else map(list, zip(Xs, cut(self.y, sizes), strict=True))
 
     def __len__(self) -> int:
         return len(self.parts[0])
@@ -119,17 +139,53 @@ class Gathered(Sequence[Any]):
             X = self.X[place]
         else:
             X = with_fields(self.X, [part[place] for part in self.parts])
-        if self.y is None:
-            return X
         if self.each is not None:
             return X, self.each[place]
+        if self.y is None:
+            return X
         y = self.y[place]
         return X, y if self.y.is_floating_point() or y.dim() else y.item()
 
     def collated(self) -> Any:
-        "As default_collate would have it: lists in place of tuples"
-        X = list(self.X) if isinstance(self.X, tuple) else self.X
+        "As default_collate would have it"
+        X = collated_fields(self.X, self.parts)
         return X if self.y is None else [X, self.y]
+
+
+def is_batch(index: Any) -> bool:
+    "Whether what stands in dataset[...] is several indices"
+    return isinstance(index, (list, slice)) or bool(getattr(index, "ndim", 0))
+
+
+def whole_batch(dataset: Any, indices: Any) -> Any:
+    "The samples of these indices, a list, slice, array or tensor, stacked: (X, y), or X without targets"
+    if isinstance(indices, slice):
+        indices = range(*indices.indices(len(dataset)))
+    else:
+        indices = [*map(int, indices)]
+    batch = default_collate(dataset.__getitems__(indices))
+    return tuple(batch) if isinstance(batch, list) else batch
+
+
+def cut(X: torch.Tensor, sizes: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Parts of its rows, in its memory, each with a storage of its own: torch.save writes storages whole, and
+    another process gets them whole."""
+    values, size = X.view(stored_as(X.dtype)).numpy(), sizes[0]
+    rows: Iterable[Any]
+    if [size] * (len(sizes) - 1) == [*sizes[:-1]] and sizes[-1] <= size:  # without Python for each
+        whole = len(values) // size * size
+        rows = chain(
+            values[:whole].reshape(-1, size, *values.shape[1:]), [values[whole:]] * (whole < len(values))
+        )
+    else:
+        rows = (values[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True))
+    parts = map(torch.from_numpy, rows)
+    return parts if has_numpy(X) else (part.view(X.dtype) for part in parts)
+
+
+def collated_fields(X: Any, parts: list[torch.Tensor]) -> Any:
+    "As default_collate would have them: lists in place of tuples"
+    return parts if isinstance(X, tuple) else with_fields(X, parts)
 
 
 def to_stack(samples: list[Any], IDs: Sequence[str], like: tuple[str, Any] | None = None) -> list[Any]:

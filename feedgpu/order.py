@@ -6,53 +6,90 @@ with the index, which every worker is sent.
 """
 
 import hashlib
+import sys
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from random import Random
+from types import FrameType
 from typing import Any
 
 import numpy
 import torch
 
 from .ids import decoded
-from .memory import to_stack
+
+PART = 1024  # visits that are made at once
 
 
 class Visit(int):
     """A sample's index that knows in which epoch it is visited, and how often it was before in that epoch.
 
     For every dataset it is the plain number. One that draws at random asks `draws` for what belongs to it.
-    Subset and ConcatDataset make plain numbers of visits: leave IDs out of `list_IDs` instead.
     """
 
+    __slots__ = ()
     epoch: int
     before: int
 
     def __new__(cls, index: int, epoch: int, before: int = 0) -> "Visit":
-        visit = int.__new__(cls, index)
-        visit.epoch, visit.before = epoch, before
-        return visit
+        return kind_of_visit(epoch, before)(index)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Visit, (int(self), self.epoch, self.before)
+
+
+@lru_cache
+def kind_of_visit(epoch: int, before: int = 0) -> Callable[[int], Visit]:
+    "The class of an epoch's visits. Its attributes are theirs: so a visit costs little more than its number"
+    return type(
+        "Visit",
+        (Visit,),
+        {"epoch": epoch, "before": before, "__new__": int.__new__, "__slots__": ()},
+    )
 
 
 def draws(seed: int, ID: str, index: int) -> Random:
     """Random numbers for one visit of the sample `ID`: a function of (seed, epoch, ID).
 
     `index`: a Visit, as EpochSampler yields it. A further visit in the same epoch draws anew. A plain number
-    knows no epoch: it gets numbers that differ each time, so nothing is repeated, and cannot be.
+    knows no epoch: it gets numbers that differ each time, so nothing is repeated, and cannot be. If that
+    happens in a loop, although there is an EpochSampler, a RuntimeWarning says so, once.
     """
     if not isinstance(index, Visit):
+        if kind_of_visit.cache_info().currsize and in_a_loop():
+            warnings.warn(LOST, RuntimeWarning, stacklevel=2)
         return Random()
     return Random(hashed_seed(int(seed), index.epoch, str(ID), *[index.before] * (index.before > 0)))
+
+
+LOST = (
+    "an index came without its epoch, so what is drawn at random for this sample is not repeatable: torch's "
+    "ConcatDataset, its Subset in a DataLoader, or another sampler than EpochSampler does that"
+)
+
+
+def in_a_loop() -> bool:
+    "Whether a loader has asked, or a dataset of torch's own, and not somebody who looks at a sample"
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(("torch.utils.data.", "feedgpu.asked")):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
     """Visits `size` samples in a random order that is a function of `seed` and epoch, and of nothing else.
 
     `weights`: one number of at least 0 for each sample; then `size` visits are drawn with replacement, each
-    sample as often as its weight says. Raises ValueError for weights that are negative, not finite or all 0.
+    sample as often as its weight says. Raises ValueError for weights that are negative, not finite or all 0,
+    and for more or fewer than `size`.
+
+    `rank`, `ranks`: with several processes, the share of one: every `ranks`-th visit from the `rank`-th on. A
+    few visits come twice where the shares would be unequal, as in torch's DistributedSampler.
 
     Call `set_epoch(epoch)` before each epoch. The number of workers, their persistence, a resume: none of
     them changes the order, as they do with `shuffle=True`, whose generator remembers its past. `set_epoch`
@@ -60,30 +97,51 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     """
 
     def __init__(
-        self, size: int, seed: int = 0, weights: Sequence[float] | torch.Tensor | None = None
+        self,
+        size: int,
+        seed: int = 0,
+        weights: Sequence[float] | torch.Tensor | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank must be from 0 to ranks - 1, but it is {rank} of {ranks}")
         self.size, self.seed, self.epoch = size, int(seed), 0
+        self.rank, self.ranks = rank, ranks
         self.ends = None
         if weights is not None:
             weights = torch.as_tensor(weights, dtype=torch.float64)
             if weights.dim() != 1 or not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
                 raise ValueError("weights must be numbers of at least 0, one a sample, and not all of them 0")
+            if len(weights) != size:
+                raise ValueError(f"there are {size:,} samples and {len(weights):,} weights")
             self.ends = weights.cumsum(0)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = int(epoch)  # of any kind: a hash tells NumPy's numbers from Python's
 
     def __len__(self) -> int:
-        return self.size
+        return -(-self.size // self.ranks)
+
+    def order(self) -> torch.Tensor:
+        "The indices of this epoch's visits, int64"
+        generator = torch.Generator().manual_seed(self.epoch_seed)
+        if self.ends is None:
+            indices = torch.randperm(self.size, generator=generator)
+        else:
+            points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
+            # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
+            indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=self.size - 1)
+        if self.ranks == 1:
+            return indices
+        return indices[torch.arange(self.rank, self.ranks * len(self), self.ranks) % self.size]
 
     def __iter__(self) -> Iterator[Visit]:
-        epoch, generator = self.epoch, torch.Generator().manual_seed(self.epoch_seed)
-        if self.ends is None:
-            return (Visit(index, epoch) for index in torch.randperm(self.size, generator=generator).tolist())
-        points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
-        # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
-        indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=len(self.ends) - 1)
-        return numbered(indices.tolist(), epoch)
+        indices, epoch = self.order(), self.epoch
+        lists = (indices[begin : begin + PART].tolist() for begin in range(0, len(indices), PART))
+        if self.ends is not None:
+            return numbered(chain.from_iterable(lists), epoch)
+        return chain.from_iterable(map(kind_of_visit(epoch), part) for part in lists)
 
     @property
     def epoch_seed(self) -> int:
@@ -91,11 +149,11 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         return hashed_seed(self.seed, self.epoch)
 
 
-def numbered(indices: list[int], epoch: int) -> Iterator[Visit]:
-    "Visits in one epoch, in which an index may occur more than once"
+def numbered(indices: Iterable[int], epoch: int) -> Iterator[Visit]:
+    "Visits in one epoch, in which an index may occur more than once; those that are visits already stay so"
     visited: Counter[int] = Counter()
     for index in indices:
-        yield Visit(index, epoch, visited[index])
+        yield index if isinstance(index, Visit) else Visit(index, epoch, visited[index])
         visited[index] += 1
 
 
@@ -120,46 +178,3 @@ def hashed_seeds(seed: int, IDs: list[bytes]) -> Any:
         shown = [begin + ID + end for ID in IDs]
     each = [hashlib.blake2b(one, digest_size=8).digest() for one in shown]
     return (numpy.frombuffer(b"".join(each), ">u8") >> numpy.uint64(1)).astype(numpy.int64)
-
-
-def has_no_targets(dataset: Any) -> bool:
-    "Whether a dataset of this package was made without labels: then its samples are X alone"
-    return getattr(dataset, "labels", ...) is None or getattr(dataset, "y", ...) is None
-
-
-class Augmented(torch.utils.data.Dataset[Any]):
-    """The samples of another dataset, each changed at random, and repeatably.
-
-        training_set = Augmented(Dataset(partition["train"], labels), partition["train"], mirror, seed=0)
-
-    `dataset`: any that has the samples of `list_IDs`, in their order. `augment(X, random)` returns the
-    changed X; with workers under spawn or forkserver it is a function of a module. `random` is a
-    random.Random whose numbers are a function of (seed, epoch, ID), if an EpochSampler gives the index; else
-    they differ each time. One Augmented in another needs a seed of its own, or both draw the same.
-    """
-
-    def __init__(
-        self, dataset: Any, list_IDs: Sequence[str], augment: Callable[[Any, Random], Any], seed: int = 0
-    ) -> None:
-        "Initialization"
-        self.dataset = dataset
-        self.list_IDs = list_IDs
-        self.augment = augment
-        self.seed = seed
-
-    def __len__(self) -> int:
-        "Denotes the total number of samples"
-        return len(self.list_IDs)
-
-    def __getitem__(self, index: int) -> Any:
-        "Generates one sample of data"
-        sample, random = self.dataset[index], draws(self.seed, self.list_IDs[index], index)
-        if has_no_targets(self.dataset):
-            return self.augment(sample, random)
-        X, y = sample
-        return self.augment(X, random), y
-
-    def __getitems__(self, indices: list[int]) -> list[Any]:
-        "Generates the samples of one batch"
-        samples = [self[index] for index in indices]
-        return to_stack(samples, [self.list_IDs[index] for index in indices])

@@ -1,7 +1,9 @@
 """Packed data: all samples of a dataset in one file a field, gathered a batch at a time (see manifest.py)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy
@@ -10,9 +12,10 @@ import torch
 from .field import Array, Field, load
 from .ids import IDList, LabelArray, decoded
 from .manifest import again, fields_of, read_manifest
-from .memory import Gathered, to_stack
+from .memory import Gathered, is_batch, to_stack, whole_batch
 from .notation import DatasetError, Edition, file_of, reading, sentence
-from .sample import fields, read_sample, target
+from .order import draws
+from .sample import fields, has_numpy, read_sample, target
 
 TRIES = 5  # to open a pack that is being replaced
 
@@ -20,7 +23,8 @@ TRIES = 5  # to open a pack that is being replaced
 class PackedDataset(torch.utils.data.Dataset[Any]):
     """The samples of a list of IDs, gathered from mapped files: `Dataset` for a folder that was packed.
 
-    `list_IDs`, `root`, `transform` and `dataset[index]` are those of `Dataset`. `labels`: {ID: class, number
+    `list_IDs`, `root`, `transform`, `augment`, `seed` and `dataset[index]` are those of `Dataset`; a list, an
+    array or a slice in place of `index` gives the batch of these samples. `labels`: {ID: class, number
     or list of numbers}; or an array of N or N×… numbers, one row for each of `list_IDs`; or None for samples
     without targets. Those given here count, not those that were packed. DataLoader gets each batch whole,
     gathered at once; a collate_fn of your own gets its samples, views of the batch.
@@ -37,10 +41,12 @@ class PackedDataset(torch.utils.data.Dataset[Any]):
         labels: Any,
         root: str | Path = "data",
         transform: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, Random], Any] | None = None,
+        seed: int = 0,
     ) -> None:
         "Initialization"
         self.root = root
-        self.transform = transform
+        self.transform, self.augment, self.seed = transform, augment, seed
         list_IDs = list_IDs if isinstance(list_IDs, Sequence) else list(list_IDs)
         own = isinstance(list_IDs, IDList) and list_IDs.edition.file == Path(root) / "partition.json"
         pack = Pack(root, with_IDs=not own)
@@ -70,9 +76,9 @@ class PackedDataset(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         "Generates one sample of data"
-        X = self.pack.sample(self.rows[index])
-        if self.transform is not None:
-            X = self.transform(X)
+        if is_batch(index):
+            return whole_batch(self, index)
+        X = self._changed(self.pack.sample(self.rows[index]), index)
         if self.y is None:
             return X
         y = self.y[index]
@@ -84,15 +90,34 @@ class PackedDataset(torch.utils.data.Dataset[Any]):
             return self._to_stack([self[index] for index in indices], indices)
         places = numpy.asarray(indices)
         y = None if self.y is None else torch.from_numpy(widened(self.y[places]))
-        parts = self.pack.gather(self.rows[places], shared=self.transform is None)
-        if self.transform is None and all(isinstance(part, torch.Tensor) for part in parts):
+        gathers = self.gathers > 0
+        parts = self.pack.gather(self.rows[places], gathers)
+        if gathers:
             return Gathered(self.pack.with_fields(parts), y)
-        change = self.transform or (lambda X: X)
-        Xs = [change(self.pack.with_fields(one)) for one in zip(*parts, strict=True)]
+        samples = zip(*parts, strict=True)
+        Xs = [
+            self._changed(self.pack.with_fields(one), index)
+            for one, index in zip(samples, indices, strict=True)
+        ]
         if y is None:
             return self._to_stack(Xs, indices)
         each = y.tolist() if self.y is not None and is_plain(self.y) else y
         return self._to_stack(list(zip(Xs, each, strict=True)), indices)
+
+    @property
+    def gathers(self) -> int:
+        "Bytes of a sample, if all are of one shape and nothing changes them; else 0"
+        own = type(self).__getitem__ is PackedDataset.__getitem__
+        own = own and type(self).__getitems__ is PackedDataset.__getitems__
+        changed = self.transform is not None or self.augment is not None
+        return self.pack.bytes if own and not changed else 0
+
+    def _changed(self, X: Any, index: int) -> Any:
+        if self.transform is not None:
+            X = self.transform(X)
+        if self.augment is not None:
+            X = self.augment(X, draws(self.seed, self.pack.ID(self.rows[index]), index))
+        return X
 
     def _to_stack(self, samples: list[Any], indices: Sequence[int]) -> list[Any]:
         return to_stack(
@@ -162,10 +187,24 @@ class Pack:
 
     def _rows(self) -> dict[str, int]:
         "The row of each ID"
-        IDs = load(self.folder, "IDs.npy")
+        return {decoded(ID): row for row, ID in enumerate(self.IDs.tolist())}
+
+    @cached_property
+    def bytes(self) -> int:
+        "Of a sample; 0 if they are of unequal shapes"
+        of_one_shape = all(field.offsets is None for field in self.fields)
+        return sum(field.values.strides[0] for field in self.fields) if of_one_shape and self.samples else 0
+
+    @cached_property
+    def IDs(self) -> Array:
+        "Bytes in UTF-8, by row, mapped"
+        IDs: Array = load(self.folder, "IDs.npy", mmap_mode="r")
         if IDs.shape != (self.samples,) or IDs.dtype.kind != "S":
             raise DatasetError(f"{self.folder / 'IDs.npy'} does not list {self.samples:,} IDs")
-        return {decoded(ID): row for row, ID in enumerate(IDs.tolist())}
+        return IDs
+
+    def ID(self, row: int) -> str:
+        return decoded(self.IDs[row])
 
     def gather(self, rows: Array, shared: bool = False) -> list[torch.Tensor | list[torch.Tensor]]:
         "Copies of these rows, for each field one tensor, or a list if their shapes are unequal"
@@ -213,7 +252,7 @@ def targets(list_IDs: Sequence[str], labels: Any) -> Array | None:
         return numpy.array(values, numpy.float32)
     found: list[Array] = []
     for ID, y in zip(list_IDs, map(target, values), strict=True):
-        if not is_number(y) and not (isinstance(y, torch.Tensor) and is_plain_tensor(y)):
+        if not is_number(y) and not (isinstance(y, torch.Tensor) and has_numpy(y)):
             raise DatasetError(
                 f"labels must be numbers, or lists of them, but that of {ID!r} is {labels[ID]!r}"
             )
@@ -226,19 +265,10 @@ def targets(list_IDs: Sequence[str], labels: Any) -> Array | None:
     return compact(numpy.array(found))
 
 
-def is_plain_tensor(y: torch.Tensor) -> bool:
-    "Whether NumPy can have it: not with a gradient, on a GPU, or of a dtype that NumPy lacks"
-    try:
-        y.numpy()
-    except (TypeError, RuntimeError):
-        return False
-    return True
-
-
 def is_number(label: object) -> bool:
     "Whether a label can be one of an array of numbers: a tensor or an array with one value can, too"
     if isinstance(label, torch.Tensor):
-        return is_plain_tensor(label) and is_number(label.numpy())
+        return has_numpy(label) and is_number(label.numpy())
     if isinstance(label, numpy.ndarray):
         return label.ndim == 0 and is_number(label[()])
     if isinstance(label, numpy.longdouble):

@@ -4,8 +4,7 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from itertools import islice
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,13 +12,14 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, default_collate
 
+from .asked import Piece, Source
 from .memory import Gathered
 from .system import ctrl_c_deferred
+from .threads import Threads
 
-Asked = SimpleQueue[list[Any] | None]  # lists of indices, one a batch
-Made = SimpleQueue[list[tuple[Any, torch.cuda.Event | None]]]
-PIECE = 1 << 20  # bytes that are handed over at once, if a batch is smaller: handing over has its price
-AHEAD = 2  # pieces that the thread is asked for before the first is there
+Event = torch.cuda.Event
+Asked = SimpleQueue[Piece | None]
+Made = SimpleQueue[list[tuple[Any, Event | None]] | tuple[Gathered, list[int]]]
 BEHIND = 4  # batches on a CUDA device whose steps have not run yet
 IDLE = {
     *("num_workers", "persistent_workers", "prefetch_factor", "pin_memory_device", "in_order"),
@@ -34,10 +34,17 @@ class PrefetchLoader:
         for local_batch, local_labels in PrefetchLoader(training_set, batch_size=64, shuffle=True):
 
     For datasets that fetch a batch at once, as PackedDataset does, mostly without Python's lock: nothing is
-    copied from process to process, and no process has to start. A dataset with a method `foresee` gets the
-    lists of indices one batch ahead, as ImageDataset wants them. Arguments and attributes are those of
-    DataLoader. Of those about workers, num_workers, persistent_workers, prefetch_factor and in_order are
-    taken and have no effect; worker_init_fn, timeout and multiprocessing_context raise ValueError.
+    copied from process to process, and no process has to start. Small batches of a pack are gathered several
+    at a time, up to a megabyte. A dataset with a method `foresee` gets the lists of indices one batch ahead,
+    as ImageDataset wants them. Arguments and attributes are those of DataLoader. Of those about workers,
+    num_workers, persistent_workers, prefetch_factor and in_order are taken and have no effect;
+    worker_init_fn, timeout and multiprocessing_context raise ValueError.
+
+    `threads`: so many threads make the samples, each by `dataset[index]`, for a dataset that waits for a disk
+    or a network, or whose code lets go of Python's lock. None: the dataset's own way.
+
+    What a sample draws at random (see Augmented) follows the epoch of an EpochSampler or DistributedSampler,
+    also through torch's Subset and random_split.
 
     `generator`: of the order that `shuffle` draws. Without one the loader has its own, seeded as torch was
     when the loader was made (torch.initial_seed()). The random numbers of the model are left alone.
@@ -55,6 +62,7 @@ class PrefetchLoader:
     """
 
     _loader: DataLoader[Any]
+    _threads: Threads | None
     _device: torch.device
     _stream: torch.cuda.Stream | None
 
@@ -70,6 +78,7 @@ class PrefetchLoader:
         generator: torch.Generator | None = None,
         pin_memory: bool = False,
         device: torch.device | str = "cpu",
+        threads: int | None = None,
         **of_workers: Any,
     ) -> None:
         if unknown := set(of_workers) - IDLE - OF_WORKERS:
@@ -93,11 +102,27 @@ class PrefetchLoader:
             generator=generator,
             pin_memory=pin_memory,
         )
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, or None, but it is {threads}")
+        self._threads = None if threads is None else Threads(threads, "PrefetchLoader's")
         self.device = device
 
     def __len__(self) -> int:
         "Batches of an epoch"
         return len(self._loader)
+
+    def set_epoch(self, epoch: int) -> None:
+        "Calls that of the batch sampler, or of its sampler, if there is one"
+        batch_sampler: Any = self._loader.batch_sampler
+        for sampler in (batch_sampler, getattr(batch_sampler, "sampler", None)):
+            if set_epoch := getattr(sampler, "set_epoch", None):
+                set_epoch(epoch)
+                return
+
+    @property
+    def threads(self) -> int | None:
+        "That make the samples; None: the dataset's own way"
+        return None if self._threads is None else self._threads.count
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +145,7 @@ class PrefetchLoader:
         return getattr(self._loader, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_loader", "_device", "_stream", "device"):
+        if name in ("_loader", "_device", "_stream", "_threads", "device"):
             super().__setattr__(name, value)
         else:
             if name in OF_THE_ORDER:
@@ -132,29 +157,28 @@ class PrefetchLoader:
         return self.__dict__ | {"_stream": None}
 
     def __iter__(self) -> Iterator[Any]:
-        indices: Iterator[Any] = iter(self._loader.batch_sampler)  # type: ignore[arg-type]
-        foreseen: AbstractContextManager[Any] = nullcontext()
-        if foresee := getattr(type(self._loader.dataset), "foresee", None):
-            indices = foresee(self._loader.dataset, indices)
-            foreseen = closing(indices)  # type: ignore[type-var]
+        source = Source(self._loader.dataset, self._loader.batch_sampler, self._threads)
         if self._loader.generator is not None:
             torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader does
         if self._device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # one for good: memory is kept by stream
             self._device = self._stream.device
         running: deque[torch.cuda.Event] = deque()  # the ends of steps, on a CUDA device
-        indices = until_error(indices)
-        with self._thread() as (asked, made), foreseen:  # first ends what the thread may wait for
-            pending, many = 0, 0  # pieces that were asked for; batches in a piece, once one is known
+        with self._thread(source) as (asked, made), closing(source):  # at first what the thread may wait for
+            pending, first = 0, True  # pieces that were asked for and have not come
             while True:
-                while pending < AHEAD and (piece := list(islice(indices, many or 1))):
+                while pending < source.ahead and (piece := source.piece(first)):
                     asked.put(piece)
-                    pending += 1
+                    pending, first = pending + 1, False
                 if not pending:
                     return
                 batches = made.get()
                 pending -= 1
-                many = many or pieced(batches[0][0])
+                if isinstance(batches, tuple):  # cut here, beside the thread
+                    gathered, sizes = batches
+                    del batches  # or their memory could not be used again
+                    yield from gathered.batches(sizes)
+                    continue
                 for batch, copied in batches:
                     if isinstance(batch, BaseException):
                         raise batch
@@ -165,7 +189,7 @@ class PrefetchLoader:
                         self._hold_back(running)
 
     @contextmanager
-    def _thread(self) -> Iterator[tuple[Asked, Made]]:
+    def _thread(self, source: Source) -> Iterator[tuple[Asked, Made]]:
         """A thread that runs during the block, and two queues: what it is asked for, and what it has made.
 
         A ThreadPoolExecutor needs ten lines less. But it makes a Future of each piece, and small batches then
@@ -174,7 +198,7 @@ class PrefetchLoader:
         asked: Asked = SimpleQueue()
         made: Made = SimpleQueue()
         ended = threading.Event()
-        thread = threading.Thread(target=self._make, args=(asked, made, ended), daemon=True)
+        thread = threading.Thread(target=self._make, args=(source, asked, made, ended), daemon=True)
         thread.name = "PrefetchLoader"
         waits = threading.current_thread(), threading.main_thread()  # others may be what it waits for
 
@@ -196,29 +220,30 @@ class PrefetchLoader:
                     if not thread.is_alive():
                         atexit.unregister(stop)
 
-    def _make(self, asked: Asked, made: Made, ended: threading.Event) -> None:
+    def _make(self, source: Source, asked: Asked, made: Made, ended: threading.Event) -> None:
         "What the thread does, until it is asked for None; once it is to end, it makes no further batch"
         if self._stream is not None:
             torch.cuda.set_device(self._device)  # a new thread begins on device 0
+        as_it_is = self._loader.collate_fn is default_collate and self._stream is None and not self._pins
         while (piece := asked.get()) is not None:
-            made.put([self._batch(indices) for indices in piece if not ended.is_set()])
-
-    def _batch(self, indices: Any) -> tuple[Any, torch.cuda.Event | None]:
-        "The batch, or the error in its place; and the event of its having been copied to the device"
-        dataset: Any = self._loader.dataset
-        if isinstance(indices, Exception):
-            return indices, None
-        try:
-            if getattr(dataset, "__getitems__", None):
-                samples = dataset.__getitems__(indices)
+            if ended.is_set():
+                continue
+            if as_it_is and (gathered := source.together(piece)):
+                made.put(gathered)
             else:
-                samples = [dataset[index] for index in indices]
+                made.put([self._finished(source.samples(indices)) for indices in piece.lists()])
+
+    def _finished(self, samples: Any) -> tuple[Any, torch.cuda.Event | None]:
+        "The batch, or the error in its place; and the event of its having been copied to the device"
+        if isinstance(samples, BaseException):
+            return samples, None
+        try:
             if isinstance(samples, Gathered) and self._loader.collate_fn is default_collate:
                 batch = samples.collated()  # what default_collate would come to, by a detour
             else:
                 batch = self._loader.collate_fn(samples)
             if self._stream is None:
-                if self._loader.pin_memory and torch.cuda.is_available():
+                if self._pins:
                     batch = tree_map(pinned, batch)
                 return batch, None
             if not tensors(batch):
@@ -228,6 +253,10 @@ class PrefetchLoader:
                 return batch, self._stream.record_event()
         except BaseException as error:
             return error, None
+
+    @property
+    def _pins(self) -> bool:
+        return self._loader.pin_memory and torch.cuda.is_available()
 
     def _copied(self, X: Any) -> Any:
         return pinned(X).to(self._device, non_blocking=True) if isinstance(X, torch.Tensor) else X
@@ -246,14 +275,6 @@ class PrefetchLoader:
             running.popleft().synchronize()
 
 
-def until_error(indices: Iterator[Any]) -> Iterator[Any]:
-    "The lists of indices and, if the sampler ends in an error, that: the batches before it are good"
-    try:
-        yield from indices
-    except Exception as error:
-        yield error
-
-
 def refuse_for_workers(name: str, value: object) -> None:
     if name in OF_WORKERS and value:
         raise ValueError(f"PrefetchLoader has no workers, so {name} would have no effect: leave it out")
@@ -266,8 +287,3 @@ def pinned(X: Any) -> Any:
 def tensors(batch: Any) -> list[torch.Tensor]:
     "Those in a batch, in tuples, lists and dicts"
     return [X for X in tree_leaves(batch) if isinstance(X, torch.Tensor)]
-
-
-def pieced(batch: Any) -> int:
-    "How many batches like this one are handed over at once"
-    return min(16, max(1, PIECE // max(1, sum(X.nbytes for X in tensors(batch)))))

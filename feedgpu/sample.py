@@ -114,6 +114,24 @@ def dense(X: torch.Tensor) -> torch.Tensor:
     return X
 
 
+def has_numpy(X: torch.Tensor) -> bool:
+    "Whether NumPy can have it: not with a gradient, on a GPU, or of a dtype that NumPy lacks"
+    try:
+        X.numpy()
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def stored_as(dtype: torch.dtype) -> torch.dtype:
+    "As what its values are stored: as they are, or as integers of the same bits if numpy lacks the type"
+    try:
+        torch.empty(0, dtype=dtype).numpy()
+    except TypeError:
+        return {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    return dtype
+
+
 def tensors_in(sample: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     "Each tensor of what a dataset returned, in tuples, lists and dicts, with its place in it: '0.mask'"
     if isinstance(sample, torch.Tensor):

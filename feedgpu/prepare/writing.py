@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy
 import torch
 
-from ..manifest import files_of, stored_as
+from ..manifest import files_of
 from ..notation import DatasetError
 from ..outside import opened
-from ..sample import describe, fields, of_one, with_fields
+from ..sample import describe, fields, of_one, stored_as, with_fields
 from .layout import write_json
 
 Array = numpy.ndarray[Any, Any]

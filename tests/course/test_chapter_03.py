@@ -1,12 +1,18 @@
 """Chapter 03 builds my_classes.Dataset, and `refuse_unlike` beside it: nothing less and nothing more.
 
-Docstrings are left out; of the function also annotations.
+Docstrings are left out; of the function also annotations; and `augment`, which is chapter 11's.
 """
 
 import pytest
 from syntax import ROOT, code_cells, members, replaced, tagged
 
-FILE = (ROOT / "my_classes.py").read_text(encoding="utf-8")
+AUGMENT = {
+    ", augment=None, seed=0": "",
+    "        self.augment, self.seed = augment, seed\n": "",
+    "        if self.augment is not None:\n"
+    "            X = self.augment(X, draws(self.seed, ID, index))\n": "",
+}
+FILE = replaced((ROOT / "my_classes.py").read_text(encoding="utf-8"), AUGMENT)
 NOTATION = (ROOT / "feedgpu" / "notation.py").read_text(encoding="utf-8")
 FUNCTIONS = {"refuse_unlike"}
 
@@ -40,7 +46,7 @@ def test_no_other_cell_defines_them():
         ("if ID not in self.labels:", "if index not in self.labels:"),
         ('suffix = ".pt"', 'suffix = ".pth"'),
         ("class Dataset(torch.utils.data.Dataset):", "class Dataset(torch.utils.data.IterableDataset):"),
-        ("transform: Callable | None = None):", "transform=None):"),
+        ("transform: Callable | None = None", "transform=None"),
         (
             '    def load(self, file: Path):\n        "Reads',
             '    @property\n    def load(self, file: Path):\n        "Reads',

@@ -1,9 +1,9 @@
 """Chapter 11 builds Augmented and what it needs of feedgpu/order.py: nothing less and nothing more, with
 these left out:
 
-docstrings, annotations, and what is there for visits that come more than once in an epoch, which are chapter
-13's, and for samples without targets: LEFT_OUT lists that text of the file, and what the chapter has in its
-place.
+docstrings, annotations, and what LEFT_OUT lists with what the chapter has in its place: visits that come more
+than once in an epoch, which are chapter 13's; shares of several processes; samples without targets; threads
+and packs; and what makes a million visits fast.
 
 And what the chapter's exercise asks of a loader, and the pictures of its draws.
 """
@@ -17,37 +17,119 @@ from feedgpu.course import verdict
 
 BUILT = {"hashed_seed", "Visit", "EpochSampler", "draws", "Augmented"}
 LEFT_OUT = {
-    "    epoch: int\n    before: int\n\n": "",
-    "index: int, epoch: int, before: int = 0": "index, epoch",
-    "visit.epoch, visit.before = epoch, before": "visit.epoch = epoch",
-    "(int(self), self.epoch, self.before)": "(int(self), self.epoch)",
+    """    __slots__ = ()
+    epoch: int
+    before: int
+
+    def __new__(cls, index: int, epoch: int, before: int = 0) -> "Visit":
+        return kind_of_visit(epoch, before)(index)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Visit, (int(self), self.epoch, self.before)
+""": """    def __new__(cls, index, epoch):
+        visit = int.__new__(cls, index)
+        visit.epoch = epoch
+        return visit
+
+    def __reduce__(self):
+        return Visit, (int(self), self.epoch)
+""",
+    """        if kind_of_visit.cache_info().currsize and in_a_loop():
+            warnings.warn(LOST, RuntimeWarning, stacklevel=2)
+""": """""",
     ", str(ID), *[index.before] * (index.before > 0))": ", str(ID))",
-    ", weights: Sequence[float] | torch.Tensor | None = None": "",
-    """        self.ends = None
+    """        weights: Sequence[float] | torch.Tensor | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank must be from 0 to ranks - 1, but it is {rank} of {ranks}")
+        self.size, self.seed, self.epoch = size, int(seed), 0
+        self.rank, self.ranks = rank, ranks
+        self.ends = None
         if weights is not None:
             weights = torch.as_tensor(weights, dtype=torch.float64)
             if weights.dim() != 1 or not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
                 raise ValueError("weights must be numbers of at least 0, one a sample, and not all of them 0")
+            if len(weights) != size:
+                raise ValueError(f"there are {size:,} samples and {len(weights):,} weights")
             self.ends = weights.cumsum(0)
-""": "",
-    "        if self.ends is None:\n            return (Visit": "        return (Visit",
-    "        points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]\n"
-    "        # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples\n"
-    "        indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=len(self.ends) - 1)\n"
-    "        return numbered(indices.tolist(), epoch)\n": "",
-    """        sample, random = self.dataset[index], draws(self.seed, self.list_IDs[index], index)
+""": """    ) -> None:
+        self.size, self.seed, self.epoch = size, int(seed), 0
+""",
+    "return -(-self.size // self.ranks)": "return self.size",
+    """    def order(self) -> torch.Tensor:
+        "The indices of this epoch's visits, int64"
+        generator = torch.Generator().manual_seed(self.epoch_seed)
+        if self.ends is None:
+            indices = torch.randperm(self.size, generator=generator)
+        else:
+            points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
+            # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
+            indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=self.size - 1)
+        if self.ranks == 1:
+            return indices
+        return indices[torch.arange(self.rank, self.ranks * len(self), self.ranks) % self.size]
+
+    def __iter__(self) -> Iterator[Visit]:
+        indices, epoch = self.order(), self.epoch
+        lists = (indices[begin : begin + PART].tolist() for begin in range(0, len(indices), PART))
+        if self.ends is not None:
+            return numbered(chain.from_iterable(lists), epoch)
+        return chain.from_iterable(map(kind_of_visit(epoch), part) for part in lists)
+""": """    def __iter__(self):
+        epoch, generator = self.epoch, torch.Generator().manual_seed(self.epoch_seed)
+        return (Visit(index, epoch) for index in torch.randperm(self.size, generator=generator).tolist())
+""",
+    """    def __getitem__(self, index: int) -> Any:
+        "Generates one sample of data"
+        return self._changed(self.dataset[index], index)
+
+    def _changed(self, sample: Any, index: int) -> Any:
+        random = draws(self.seed, self.list_IDs[index], index)
         if has_no_targets(self.dataset):
             return self.augment(sample, random)
         X, y = sample
         return self.augment(X, random), y
-""": """        X, y = self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> Sequence[Any]:
+        "Generates the samples of one batch"
+        if isinstance(indices, Foreseen) and (made := indices.wait()) is not None:
+            return made
+        if self._threads:
+            return self._begin(indices).wait()
+        if type(self).__getitem__ is Augmented.__getitem__ and getattr(self.dataset, "gathers", False):
+            batch: Gathered = self.dataset.__getitems__(indices)
+            samples = [self._changed(batch.sample(place), index) for place, index in enumerate(indices)]
+        else:
+            samples = [self[index] for index in indices]
+        return to_stack(samples, [self.list_IDs[index] for index in indices])
+
+    def foresee(self, batches: Iterable[list[int]]) -> Foresight:
+        "As that of ImageDataset, if the dataset has threads"
+        return Foresight(self._begin if self._threads else None, batches)
+
+    @property
+    def _threads(self) -> Threads | None:
+        return getattr(self.dataset, "_threads", None)
+
+    def _begin(self, indices: Sequence[int]) -> Batch:
+        assert self._threads
+        return Batch(self._threads, self.__getitem__, indices, self.list_IDs.__getitem__)
+""": """    def __getitem__(self, index):
+        X, y = self.dataset[index]
         return self.augment(X, draws(self.seed, self.list_IDs[index], index)), y
+
+    def __getitems__(self, indices):
+        samples = [self[index] for index in indices]
+        return to_stack(samples, [self.list_IDs[index] for index in indices])
 """,
 }
 
 
 def in_the_file():
-    return replaced((ROOT / "feedgpu" / "order.py").read_text(encoding="utf-8"), LEFT_OUT)
+    files = [(ROOT / "feedgpu" / name).read_text(encoding="utf-8") for name in ("order.py", "augmented.py")]
+    return replaced("\n\n".join(files), LEFT_OUT)
 
 
 def parts(source):

@@ -24,11 +24,14 @@ LIBRARY = [
     "memory",
     "meter",
     "order",
+    "threads",
+    "augmented",
+    "side_by_side",
     "manifest",
     "unequal",
     "decode",
 ]
-LIBRARY += ["field", "packed", "several_packs", "prefetch", "images"]
+LIBRARY += ["field", "packed", "several_packs", "asked", "prefetch", "images"]
 ROOMS = [*LIBRARY, "prepare", "measure", "command", "course"]
 # What a file imports of other people's packages besides torch and numpy; the extras bring it.
 OTHERS = {

@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, prefetch
-from feedgpu.prepare import pack
+from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, asked
+from feedgpu.prepare import pack, pack_samples
 from my_classes import Dataset
 
 HERE = Path(__file__).resolve().parent
@@ -212,23 +219,137 @@ def settled(numbers, many):
 
 
 def test_it_makes_batches_ahead_but_not_without_bound(monkeypatch):
-    monkeypatch.setattr(prefetch, "PIECE", 1)
+    monkeypatch.setattr(asked, "PIECE", 1)
     numbers = Numbers(1000)
     iterator = iter(PrefetchLoader(numbers, batch_size=10))
     next(iterator)
-    assert settled(numbers, 10 * prefetch.AHEAD)
+    assert settled(numbers, 10 * asked.AHEAD)
     iterator.close()
 
 
-def test_small_batches_are_handed_over_in_pieces(monkeypatch):
-    monkeypatch.setattr(prefetch, "PIECE", 5 * 10 * 4 * 8)  # 10 samples of three integers and a label
-    numbers = Numbers(1000)
-    iterator = iter(PrefetchLoader(numbers, batch_size=10))
-    for _ in range(4):
-        next(iterator)
-    # The first ones, whose size nobody knew, one by one; then in fives
-    assert settled(numbers, 10 * (prefetch.AHEAD + 5 * prefetch.AHEAD))
-    iterator.close()
+@pytest.fixture
+def packed(tmp_path):
+    "100 samples of three integers and their targets, as a pack"
+    return packed_numbers(tmp_path, lambda i: 3)
+
+
+def packed_numbers(root, length):
+    samples = [(str(i), torch.full((length(i),), i), i) for i in range(101)]
+    partition, labels = pack_samples({"train": samples[:100], "validation": samples[100:]}, root)
+    return PackedDataset(partition["train"], labels, root)
+
+
+@pytest.fixture
+def asks(packed, monkeypatch):
+    "How many samples a pack is asked for, each time"
+    found, gather = [], type(packed.pack).gather
+    monkeypatch.setattr(type(packed.pack), "gather", lambda *how: found.append(len(how[1])) or gather(*how))
+    return found
+
+
+ORDERS = {
+    "in their order": lambda: {},
+    "shuffled": lambda: {"shuffle": True, "generator": torch.Generator().manual_seed(5)},
+    "the last one left out": lambda: {"shuffle": True, "generator": torch.Generator(), "drop_last": True},
+    "EpochSampler": lambda: {"sampler": EpochSampler(100, 3)},
+    "with weights": lambda: {"sampler": EpochSampler(100, 3, weights=[1, 2] * 50)},
+    "a share": lambda: {"sampler": EpochSampler(100, 3, rank=1, ranks=3)},
+    "WeightedRandomSampler": lambda: {
+        "sampler": WeightedRandomSampler([1.0] * 100, 77, generator=torch.Generator())
+    },
+    "half of them": lambda: {
+        "sampler": RandomSampler(range(100), num_samples=51, generator=torch.Generator())
+    },
+    "a list": lambda: {"sampler": [3, 3, 0, 99, 5, -1, 8, 9, 7]},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("subset", [False, True])
+def test_batches_that_are_gathered_together_are_those_of_a_dataloader(
+    packed, asks, order, subset, monkeypatch
+):
+    "epoch after epoch, with what a generator has drawn"
+    monkeypatch.setattr(asked, "PIECE", 3 * 7 * 24)  # three batches of seven
+    dataset = Subset(Subset(packed, range(99, -1, -1)), [*range(50), *range(50)]) if subset else packed
+    loader, plain = (make(dataset, 7, **ORDERS[order]()) for make in (PrefetchLoader, DataLoader))
+    for _ in range(3):
+        found = [[X.clone(), y.clone()] for X, y in loader]
+        assert max(asks) == 21 or order == "a list"
+        assert equal(found, plain)
+
+
+def test_one_batch_comes_first_and_then_several_together(packed, asks, monkeypatch):
+    monkeypatch.setattr(asked, "PIECE", 5 * 4 * 24)
+    assert len(list(PrefetchLoader(packed, 4))) == 25
+    assert asks == [4, 20, 20, 20, 20, 16]
+    asks.clear()
+    monkeypatch.setattr(asked, "MOST", 2)
+    list(PrefetchLoader(packed, 4))
+    assert asks == [4] + [8] * 12
+    asks.clear()
+    list(PrefetchLoader(packed, batch_sampler=[[1, 2], [3], [4, 5, 6], [7]]))
+    assert asks == [2, 4, 1]
+
+
+def test_each_of_them_has_a_storage_of_its_own(packed, tmp_path):
+    for X, y in list(PrefetchLoader(packed, 10))[3:5]:
+        assert X.untyped_storage().nbytes() == X.nbytes and y.untyped_storage().nbytes() == y.nbytes
+        X.zero_()
+    for X, y in PrefetchLoader(packed, 10):
+        assert torch.equal(X[:, 0], y)
+
+
+def test_the_error_of_one_comes_after_the_batches_before_it(packed, asks):
+    batches = iter(PrefetchLoader(packed, batch_sampler=[[0], [1, 2], [3], [4, 100], [5]]))
+    assert [next(batches)[1].tolist() for _ in range(3)] == [[0], [1, 2], [3]]
+    with pytest.raises(IndexError, match="100"):
+        next(batches)
+
+
+def test_a_sampler_that_fails_among_them(packed):
+    def lists():
+        yield from ([0, 1], [2, 3], [4, 5])
+        raise RuntimeError("no more indices")
+
+    class Batches:
+        __iter__ = lambda self: lists()  # noqa: E731
+        __len__ = lambda self: 9  # noqa: E731
+
+    seen = []
+    with pytest.raises(RuntimeError, match="no more indices"):
+        for _, y in PrefetchLoader(packed, batch_sampler=Batches()):
+            seen.append(y.tolist())
+    assert seen == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("own", ["transform", "augment", "__getitem__", "__getitems__", "unequal", "threads"])
+def test_what_is_no_row_of_the_pack_is_asked_for_batch_by_batch(packed, tmp_path, own):
+    class Own(PackedDataset):
+        if own == "__getitem__":
+
+            def __getitem__(self, index):
+                X, y = super().__getitem__(index)
+                return X + 1, y
+
+        if own == "__getitems__":
+
+            def __getitems__(self, indices):
+                return [(X + 1, y) for X, y in super().__getitems__(indices)]
+
+    how = {"transform": lambda X: X + 1} if own == "transform" else {}
+    how |= {"augment": lambda X, random: X + 1} if own == "augment" else {}
+    more, threads = 1, None
+    if own in ("unequal", "threads"):
+        more, threads = 0, 3 if own == "threads" else None
+    if own == "unequal":
+        dataset = packed_numbers(tmp_path / "unequal", lambda i: 3 + i // 50)
+    else:
+        dataset = Own(list(map(str, range(100))), range(100), tmp_path, **how)
+    assert own == "threads" or not dataset.gathers
+    found = [(X, y) for X, y in PrefetchLoader(dataset, 10, threads=threads)]
+    assert torch.equal(torch.cat([y for _, y in found]), torch.arange(100))
+    assert all(torch.equal(X, (y + more)[:, None].expand_as(X)) for X, y in found)
 
 
 # How it ends
@@ -458,14 +579,13 @@ def test_nothing_to_load():
     assert list(PrefetchLoader(Numbers(3), 5, drop_last=True)) == []
 
 
-def test_leaving_waits_for_one_batch_at_most(monkeypatch):
-    monkeypatch.setattr(prefetch, "PIECE", 1 << 30)  # so that a piece is of 16 batches
+def test_leaving_waits_for_one_batch_at_most():
     begun, may_go_on = [], threading.Event()
 
     class Slow(Numbers):
         def __getitems__(self, indices):
             begun.append(indices)
-            if len(begun) > 3:
+            if len(begun) > 2:
                 may_go_on.wait(30)
             return super().__getitems__(indices)
 
@@ -473,11 +593,11 @@ def test_leaving_waits_for_one_batch_at_most(monkeypatch):
     for _ in range(2):
         next(loader)
     deadline = time.monotonic() + 30
-    while len(begun) < 4 and time.monotonic() < deadline:
+    while len(begun) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     threading.Timer(0.3, may_go_on.set).start()
     loader.close()
-    assert len(begun) == 4
+    assert len(begun) == 3
 
 
 def test_the_batches_before_an_error_of_the_sampler_are_delivered():

@@ -131,7 +131,7 @@ def test_the_dataset_and_the_loader_are_left_alone(dataset):
     loader = DataLoader(training_set, batch_size=4)
     record(loader)
     assert type(loader.dataset) is Dataset and vars(training_set).keys() == {
-        "list_IDs", "labels", "root", "transform", "edition",
+        "list_IDs", "labels", "root", "transform", "augment", "seed", "edition",
     }  # fmt: skip
 
 
