@@ -16,8 +16,8 @@ from .epoch import hold, replay, run_epoch
 from .loaders import first_batches, patient, samples_in, similar
 from .page_cache import NotCold, evict, warm
 from .parts import measure_parts
+from .recorder import recording
 from .spread import Spread
-from .timeline import recording
 from .words import percent
 
 
@@ -155,7 +155,7 @@ def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
         read = time.perf_counter() - begin
         took = {"transforming": 0.0}
         for recorded in one:
-            for what, start, end in recorded.spans:
+            for _, what, start, end in recorded.notes.spans:
                 took[what] = took.get(what, 0.0) + end - start
         loading = took.get("reading", took["making"] - took["transforming"])
         now = {

@@ -10,11 +10,14 @@ from torch.utils.data import DataLoader, IterableDataset
 from ..prefetch import OF_WORKERS, PrefetchLoader
 from ..system import ctrl_c_deferred
 
+Loader = DataLoader | PrefetchLoader
+
 
 class delivered:
     """A block in which the batches of `loader` are gone through, once: `with delivered(loader) as batches`.
 
-    If the block ends by an error, the workers have ended too; whoever keeps the error would keep them else.
+    If the block ends by an error, the workers, or the thread of a PrefetchLoader, have ended too; whoever
+    keeps the error would keep them else.
     Where the loader's own timeout ran out, the error is a TimeoutError that says so. `loader` may be any
     iterable.
     """
@@ -34,6 +37,8 @@ class delivered:
         persistent = getattr(self.loader, "persistent_workers", False)
         if error is not None or not persistent:
             getattr(self.iterator, "_shutdown_workers", lambda: None)()
+            if isinstance(self.loader, PrefetchLoader):
+                getattr(self.iterator, "close", lambda: None)()
             if persistent:
                 self.loader._iterator = None  # the next epoch starts new ones
         if isinstance(error, RuntimeError) and "DataLoader timed out" in str(error):
@@ -43,9 +48,9 @@ class delivered:
             ) from None
 
 
-def similar(loader: Any, **changes: Any) -> Any:
+def similar(loader: Any, kind: type | None = None, **changes: Any) -> Any:
     """A DataLoader with the settings of `loader` but for `changes`, such as num_workers=4; a PrefetchLoader
-    stays one.
+    stays one, unless `kind` is DataLoader.
 
     Raises ValueError for a batch_size where the loader was given its batches by a batch_sampler.
     """
@@ -68,21 +73,24 @@ def similar(loader: Any, **changes: Any) -> Any:
     if not settings["num_workers"]:
         settings |= {"prefetch_factor": None, "persistent_workers": False, "multiprocessing_context": None}
         settings["timeout"] = 0
-    if isinstance(loader, PrefetchLoader):
-        settings = {name: value for name, value in settings.items() if name not in OF_WORKERS}
-        return PrefetchLoader(**settings, device=loader.device)
-    return DataLoader(**settings)
+    if not isinstance(loader, PrefetchLoader) or kind is DataLoader:
+        return DataLoader(**settings)
+    settings = {name: value for name, value in settings.items() if name not in OF_WORKERS}
+    if threads := getattr(loader, "threads", None):
+        settings.setdefault("threads", threads)
+    return PrefetchLoader(**settings, device=loader.device)
 
 
-def first_batches(loader: DataLoader, batches: int | None = None) -> DataLoader:
+def first_batches(loader: Loader, batches: int | None = None) -> Loader:
     "A copy of `loader` that yields the same first batches in every epoch, by default all of one epoch"
     if isinstance(loader.dataset, IterableDataset):
         return loader
     which = "sampler" if loader.batch_sampler is None else "batch_sampler"
-    return similar(loader, **{which: list(islice(getattr(loader, which), batches))})
+    changes: dict[str, Any] = {which: list(islice(getattr(loader, which), batches))}
+    return similar(loader, **changes)
 
 
-def patient(loader: DataLoader, timeout: float) -> DataLoader:
+def patient(loader: Loader, timeout: float) -> Loader:
     "A copy of `loader` that gives up after `timeout` seconds without a batch, if it has workers"
     return similar(loader, timeout=loader.timeout or timeout) if loader.num_workers else loader
 

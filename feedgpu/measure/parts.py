@@ -1,4 +1,5 @@
-"""The parts of a loader, measured: what one worker and an idle main process need for each of them."""
+"""The parts of a loader, measured: what one worker and an idle main process need for each of them; or the
+thread of a PrefetchLoader."""
 
 import os
 import time
@@ -10,11 +11,11 @@ from multiprocessing import get_start_method
 from statistics import fmean, median
 
 import psutil
-from torch.utils.data import DataLoader
 
+from ..prefetch import PrefetchLoader
 from ..system import available_cpus
-from .loaders import delivered, first_batches, patient, samples_in
-from .timeline import recording
+from .loaders import Loader, delivered, first_batches, patient, samples_in
+from .recorder import Recorded, recording
 
 
 @dataclass
@@ -34,15 +35,18 @@ class Parts:
     others: float = 0.0  # CPUs' worth of work that other programs wanted meanwhile
     delays: tuple = (0.0,)  # of a batch on its way: the worker posts it while it makes the next one
     in_main: "Parts | None" = None  # samples, cpu_share and collating without workers, if they differ
+    threads: int = 1  # that make the samples of a batch, each on its own CPU if there is one
+    within: bool = False  # whether the worker is a thread of this process, as that of a PrefetchLoader
 
     def __post_init__(self):
         times = [*self.samples, self.collating, self.copying, self.receiving]
         times += [self.starting, self.arriving, self.ending, self.cpus, self.others, *self.delays]
         finite = all(0 <= one < inf for one in times)  # false for NaN, too
-        if not (self.samples and finite and self.batch_size >= 1 and 0 <= self.cpu_share <= 1):
+        least = min(self.batch_size, self.threads)
+        if not (self.samples and finite and least >= 1 and 0 <= self.cpu_share <= 1):
             raise ValueError(
                 "parts need at least one sample time, times that are finite and not negative, a batch size "
-                "of at least 1 and a CPU share from 0 to 1"
+                "and threads of at least 1 and a CPU share from 0 to 1"
             )
         self.cpus = self.cpus or available_cpus()
 
@@ -54,7 +58,12 @@ class Parts:
     @property
     def sample(self) -> float:
         "Seconds that a worker spends on one sample, with its part of the batch's collating and copying"
-        return fmean(self.samples) + (self.collating + self.copying) / self.batch_size
+        return self.making + (self.collating + self.copying) / self.batch_size
+
+    @property
+    def making(self) -> float:
+        "Seconds after which there is one more sample: a sample's share of its threads' time"
+        return fmean(self.samples) / self.threads
 
     @property
     def cpu(self) -> float:
@@ -76,12 +85,15 @@ class Parts:
         )
 
 
-def measure_parts(loader: DataLoader, batches: int = 8) -> Parts:
+def measure_parts(loader: Loader, batches: int = 8) -> Parts:
     """Measures the parts of `loader` on its first batches, with one worker and an idle main process.
 
-    This takes about as long as loading three times that many batches. Raises ValueError if the loader yields
-    no batch.
+    This takes about as long as loading three times that many batches. Of a PrefetchLoader the thread takes
+    the place of the worker: nothing starts, and nothing is handed over from process to process. Raises
+    ValueError if the loader yields no batch.
     """
+    if isinstance(loader, PrefetchLoader):
+        return of_thread(first_batches(loader, batches))
     before = busy_elsewhere()
     fast, arrived, starting, ending = one_worker(first_batches(loader, batches))
     calm, _, ready = one_worker(first_batches(loader, batches), pausing=True)
@@ -89,22 +101,36 @@ def measure_parts(loader: DataLoader, batches: int = 8) -> Parts:
         alone = made_of(list(counted(here)))
     (worked, until), (work, since) = busy_elsewhere(), before
     if "forkserver" in str(loader.multiprocessing_context or get_start_method(allow_none=False)).lower():
-        worked -= fast[-1].process_seconds + calm[-1].process_seconds  # no children of this process
-    spans = [span for one in fast for span in one.spans]
-    idle = [b.spans[0][1] - a.spans[-1][2] for a, b in pairwise(fast)]
-    posted = [now - one.spans[-1][2] for one, now in zip(fast, arrived, strict=True)]
+        worked -= fast[-1].notes.process_seconds + calm[-1].notes.process_seconds  # no children of this one
+    spans = [span for one in fast for span in one.notes.spans]
+    posted = [now - ended(one) for one, now in zip(fast, arrived, strict=True)]
     receiving = median(ready[1:] or ready)
     return Parts(
         **made_of(fast),
-        copying=median(seconds(spans, "copying")) + median(idle or [0.0]),
+        copying=median(seconds(spans, "copying")) + between(fast),
         receiving=receiving,
         starting=starting,
-        arriving=max(0.0, spans[0][1] - starting),
+        arriving=max(0.0, begun(fast[0]) - starting),
         ending=ending,
         others=max(0.0, (worked - work) / (until - since)),
         delays=tuple(max(0.0, one - receiving) for one in posted[1:-1] or posted),
         in_main=Parts(**alone),
     )
+
+
+def of_thread(loader: Loader) -> Parts:
+    "The parts of a PrefetchLoader"
+    work, since = busy_elsewhere()
+    with delivered(recording(loader)) as batches:
+        made = list(counted(batches))
+    worked, until = busy_elsewhere()
+    if not made:
+        raise ValueError(NOTHING)
+    others = max(0.0, (worked - work) / (until - since))
+    return Parts(**made_of(made), copying=max(0.0, between(made)), others=others, within=True)
+
+
+NOTHING = "the loader yields no batch, so there is nothing to measure"
 
 
 def counted(batches: Iterable) -> Iterator:
@@ -114,29 +140,30 @@ def counted(batches: Iterable) -> Iterator:
     a loop that lets go of it uses the same memory again.
     """
     for one in batches:
-        one.batch = samples_in(one.batch)
-        yield one
+        yield one._replace(batch=samples_in(one.batch))
 
 
 def made_of(recorded: list) -> dict:
     "Of the parts, those that tell how batches were made"
     samples = []
     for one in recorded:
-        took = seconds(one.spans, "making")
+        took = seconds(one.notes.spans, "making")
         number = one.batch  # where a dataset makes a batch at once, a sample is its part of that
         samples += took if len(took) == number else [sum(took) / number] * number
-    spans = [span for one in recorded for span in one.spans]
+    spans = [span for one in recorded for span in one.notes.spans]
     collating = seconds(spans, "collating")
     moving = sum(collating) + sum(seconds(spans, "copying"))
     # The simulation lets CPUs be shared; what other programs took from this run is left out here.
-    running = 1 - min(0.95, sum(one.queued_seconds for one in recorded) / max(sum(samples) + moving, 1e-12))
+    waited = sum(one.notes.queued_seconds for one in recorded)
+    running = 1 - min(0.95, waited / max(sum(samples) + moving, 1e-12))
     samples = [took * running for took in samples]
-    used = sum(one.cpu_seconds for one in recorded) - moving * running
+    used = sum(one.notes.cpu_seconds for one in recorded) - moving * running
     return {
         "samples": samples,
         "cpu_share": min(1.0, max(0.0, used / max(sum(samples), 1e-12))),
         "collating": median(collating),
         "batch_size": max(one.batch for one in recorded),
+        "threads": len({who for who, what, *_ in spans if what == "making"}),
     }
 
 
@@ -153,10 +180,10 @@ def busy_elsewhere() -> tuple[float, float]:
     return sum(machine) - twice - resting - sum(os.times()[:4]), time.perf_counter()
 
 
-def one_worker(loader: DataLoader, pausing: bool = False) -> tuple:
-    """What one worker delivers: `(recorded, arrived, started, ended)`, the batches, when each came, when the
+def one_worker(loader: Loader, pausing: bool = False) -> tuple:
+    """What one worker delivers: `(recorded, arrived, started, ending)`, the batches, when each came, when the
     worker had been started and how long the end took. `pausing`: its batches are ready before they are asked
-    for, while it works on; `ended` is then a list of how long each had to be waited for.
+    for, while it works on; `ending` is then a list of how long each had to be waited for.
     """
     begin = time.perf_counter()
     recorded, arrived, waited = [], [], []
@@ -170,17 +197,30 @@ def one_worker(loader: DataLoader, pausing: bool = False) -> tuple:
             waited.append(now - asked)
             recorded.append(one)
             if pausing:
-                time.sleep(1.1 * (one.spans[-1][2] - one.spans[0][1]))
+                time.sleep(1.1 * (ended(one) - begun(one)))
             asked = time.perf_counter()
-        ended = time.perf_counter() - asked
+        ending = time.perf_counter() - asked
     if not recorded:
-        raise ValueError("the loader yields no batch, so there is nothing to measure")
+        raise ValueError(NOTHING)
     for one in recorded:
-        one.spans = [(what, start - begin, end - begin) for what, start, end in one.spans]
+        one.notes.spans = [(*of, start - begin, end - begin) for *of, start, end in one.notes.spans]
     if pausing:
         return recorded, arrived, waited
-    return recorded, arrived, started - begin, ended
+    return recorded, arrived, started - begin, ending
 
 
 def seconds(spans: list, what: str) -> list[float]:
-    return [end - start for kind, start, end in spans if kind == what]
+    return [end - start for _, kind, start, end in spans if kind == what]
+
+
+def begun(one: Recorded) -> float:
+    return min(start for *_, start, _ in one.notes.spans)
+
+
+def ended(one: Recorded) -> float:
+    return max(end for *_, end in one.notes.spans)
+
+
+def between(recorded: list) -> float:
+    "Seconds from the end of a batch to the beginning of the next; less than 0 where that is begun before"
+    return median([begun(b) - ended(a) for a, b in pairwise(recorded)] or [0.0])

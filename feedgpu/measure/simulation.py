@@ -1,8 +1,10 @@
-"""What a DataLoader should deliver, from the measured times of its parts, before it is tried.
+"""What a loader should deliver, from the measured times of its parts, before it is tried.
 
     parts = measure_parts(training_generator)
     rate(parts, workers=2, step=0.008)                # by hand: a minimum of three numbers
     simulate(parts, workers=2, step=0.008).rate       # and by a small simulation of who waits for whom
+
+Of a PrefetchLoader measure_parts gives parts that go with workers=1, which is its thread.
 
 All times are in seconds.
 """
@@ -11,7 +13,6 @@ import heapq
 import random
 from collections import deque
 from math import inf
-from statistics import fmean
 
 from .parts import Parts
 from .timeline import Span, Timeline
@@ -22,12 +23,14 @@ def rate(parts: Parts, workers: int, step: float = 0.0, step_cpus: float = 0.0, 
 
     `step`: the seconds of a training step on one batch. `step_cpus`: how many CPUs the step uses.
     `run_ahead`: as in `simulate`; a device with a queue computes while the main process receives. The formula
-    leaves out the start of the workers and what other programs use; `simulate` counts both.
+    leaves out the start of the workers and what other programs use; `simulate` counts both. Raises ValueError
+    for several workers with the parts of a PrefetchLoader.
     """
+    refuse_several(parts, workers)
     each = step / parts.batch_size
     if workers == 0:
         here = parts.alone
-        return 1 / max(fmean(here.samples) + here.collating / here.batch_size + each, 1e-12)
+        return 1 / max(here.making + here.collating / here.batch_size + each, 1e-12)
     receiving = parts.receiving / parts.batch_size
     main = max(receiving, each) if run_ahead else receiving + each
     return min(
@@ -48,7 +51,7 @@ def simulate(
     persistent: bool = False,
     seed: int = 0,
 ) -> Timeline:
-    """Simulates one epoch of a DataLoader with `workers` and returns its Timeline: each process's work.
+    """Simulates one epoch of a loader with `workers` and returns its Timeline: each process's work.
 
     The simulation follows the loader's rules. Each worker has a queue of indices, and batches go to the
     workers in turn. Batches are delivered in order. Each worker is asked for at most `prefetch` batches that
@@ -56,7 +59,12 @@ def simulate(
     with each other and with the other programs of `parts.others`. `run_ahead`: steps that the device's queue
     holds before the main process must wait. `persistent`: the workers have started already. Raises ValueError
     for impossible settings.
+
+    The thread of a PrefetchLoader is one worker, whose parts have no start and no hand-over. Two things are
+    not simulated: a step that holds Python's lock and so holds up the thread; and that small batches are
+    handed over several at once, which an epoch of few batches feels.
     """
+    refuse_several(parts, workers)
     counts = workers, batches, prefetch, run_ahead
     if any(int(count) != count for count in counts) or not (
         0 <= min(step, step_cpus) and max(step, step_cpus) < inf
@@ -65,6 +73,14 @@ def simulate(
     if min(workers, run_ahead) < 0 or min(batches, prefetch) < 1:
         raise ValueError("a run needs at least one batch and a prefetch of 1, and no negative number")
     return Epoch(parts, workers, batches, step, step_cpus, prefetch, run_ahead, persistent, seed).run()
+
+
+def refuse_several(parts: Parts, workers: int) -> None:
+    if parts.within and workers > 1:
+        raise ValueError(
+            "these are the parts of a PrefetchLoader, which has one thread: give workers=1, or measure the "
+            "parts of a DataLoader"
+        )
 
 
 class Epoch:
@@ -100,6 +116,7 @@ class Epoch:
         return self.timeline
 
     def note(self, who, what, batch, start):
+        who = "PrefetchLoader" if self.parts.within and who != "main" else who
         if self.world.now > start:
             self.timeline.spans.append(Span(who, what, batch, start, self.world.now))
 
@@ -118,8 +135,8 @@ class Epoch:
     def make(self, who, batch, parts):
         start = self.world.now
         for took in self.draw.choices(parts.samples, k=parts.batch_size):
-            yield "sleep", took * (1 - parts.cpu_share)
-            yield "compute", took * parts.cpu_share, 1
+            yield "sleep", took * (1 - parts.cpu_share) / parts.threads
+            yield "compute", took * parts.cpu_share / parts.threads, parts.threads
         self.note(who, "making", batch, start)
         start = self.world.now
         yield "compute", parts.collating, 1

@@ -1,38 +1,32 @@
-"""Who did what when: a real run of a DataLoader, recorded in all its processes and drawn as a Gantt chart.
+"""Who did what when: a real run of a loader, recorded in all its processes and threads, and drawn.
 
-    timeline = record(training_generator, step)
-    pictures.gantt({"measured": timeline})
-    timeline.write_trace("trace.json")       # for ui.perfetto.dev or chrome://tracing
-
-Nothing is printed in workers: each batch brings along what its worker did, with the times of
-time.perf_counter, which all processes of a machine share.
+timeline = record(training_generator, step)
+pictures.gantt({"measured": timeline})
+timeline.write_trace("trace.json")       # for ui.perfetto.dev or chrome://tracing
 """
 
-import copy
 import json
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, Subset, get_worker_info
-
-from .loaders import as_arguments, delivered, patient, samples_in, similar
+from .loaders import Loader, as_arguments, delivered, patient, samples_in
+from .recorder import recording
 
 WORK = ("reading", "transforming", "making", "collating", "copying")  # what a worker does
-spans = []  # of the batch that this process is making: (what, start, end)
 
 
 @dataclass
 class Span:
     """Something that was done for one batch, from `start` to `end`, in seconds since the run's start.
 
-    `who`: "main" or the worker's number; or another name, as in feedgpu.measure.streams. `what`: starting
-    (of workers), waiting or computing in the main process; where batches are made reading, transforming,
-    collating or copying (into shared memory), and making, which is a sample as a whole, around its reading
-    and transforming.
+    `who`: "main", the worker's number or, where batches are made in the same process, the name of the thread,
+    such as "PrefetchLoader"; or another name, as in feedgpu.measure.streams. `what`: starting (of workers),
+    waiting or computing in the main process; where batches are made reading, transforming, collating or
+    copying (into shared memory), and making, which is a sample as a whole, or a batch that is made at once,
+    around its reading and transforming.
     """
 
     who: str | int
@@ -70,26 +64,31 @@ class Timeline:
 
     def write_trace(self, file):
         "Writes the run in Chrome's trace format (Google, Trace Event Format, 2016), which Perfetto opens."
+        tids = numbered({s.who for s in self.spans})
         events = [
             {"name": s.what, "ph": "X", "ts": 1e6 * s.start, "dur": 1e6 * s.seconds}
-            | {"pid": 1, "tid": tid(s.who), "args": {"batch": s.batch}}
+            | {"pid": 1, "tid": tids[s.who], "args": {"batch": s.batch}}
             for s in self.spans
         ]
         names = [
-            {"name": "thread_name", "ph": "M", "pid": 1, "tid": tid(who), "args": {"name": name_of(who)}}
-            for who in {s.who for s in self.spans}
+            {"name": "thread_name", "ph": "M", "pid": 1, "tid": tid, "args": {"name": name_of(who)}}
+            for who, tid in tids.items()
         ]
         Path(file).write_text(json.dumps({"traceEvents": names + events, "displayTimeUnit": "ms"}))
 
 
-def tid(who) -> int:
-    return 0 if who == "main" else who + 1
+def numbered(names: set) -> dict[str | int, int]:
+    "A number for each who: 0 for the main process, then the workers, then all others"
+    workers = {who: who + 1 for who in names if isinstance(who, int)}
+    others = sorted(who for who in names - {"main"} if isinstance(who, str))
+    last = max(workers.values(), default=0)
+    return {"main": 0} | workers | {who: last + i for i, who in enumerate(others, 1)}
 
 
 def name_of(who) -> str:
     if who == "main":
         return "main process"
-    return who if isinstance(who, str) else f"worker {who}"
+    return who.replace("_", " ") if isinstance(who, str) else f"worker {who}"  # a pool's threads: name_0
 
 
 def gathered(timeline: Timeline) -> dict:
@@ -116,140 +115,15 @@ def gathered(timeline: Timeline) -> dict:
     return drawn
 
 
-# Inside the process that makes batches.
-
-
-@dataclass
-class Recorded:
-    "A batch and what its process did for it. No container that pin_memory would take apart."
-
-    batch: object
-    who: str | int
-    spans: list
-    cpu_seconds: float  # of the process's main thread, from the batch's first sample to its hand-over
-    queued_seconds: float  # in which that thread could have run, and had no CPU
-    process_seconds: float  # of CPU, of the process since its start
-
-
-class RecordedDataset(torch.utils.data.Dataset):
-    "A dataset that notes what its samples take. It is taken apart in the worker, so that it can be pickled."
-
-    def __init__(self, dataset):
-        self.dataset = dataset
-        self.inner: Any = None
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, index):
-        self._open()
-        return self.inner[index]
-
-    def __getitems__(self, indices):
-        self._open()
-        if not getattr(self.inner, "__getitems__", None):
-            return [self.inner[index] for index in indices]
-        start = time.perf_counter()
-        samples = self.inner.__getitems__(indices)
-        if not any(what == "making" for what, *_ in spans):  # it makes the batch at once
-            spans.append(("making", start, time.perf_counter()))
-        return samples
-
-    def _open(self):
-        if self.inner is None:
-            self.inner = noting(self.dataset)
-        spans[:] = [("cpu", time.thread_time(), queued())]
-
-
-def noting(dataset):
-    """A copy of `dataset` that notes each of its samples and, where it has the methods `load` and
-    `transform`, as my_classes.Dataset has, what they take."""
-    noted = copy.copy(dataset)
-    if isinstance(dataset, Subset):
-        noted.dataset = noting(dataset.dataset)
-        return noted
-    methods = {"__getitem__": timed("making", type(dataset).__getitem__)}
-    try:
-        noted.__class__ = type(type(dataset).__name__, (type(dataset),), methods)
-    except TypeError:  # of a built-in type, such as a list of samples
-        return type("Samples", (), methods | {"__getitem__": timed("making", lambda _, i: dataset[i])})()
-    for name, what in (("load", "reading"), ("transform", "transforming")):
-        if callable(method := getattr(dataset, name, None)):
-            setattr(noted, name, timed(what, method))
-    return noted
-
-
-def timed(what: str, function: Callable) -> Callable:
-    def call(*args, **kwargs):
-        start = time.perf_counter()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            spans.append((what, start, time.perf_counter()))
-
-    return call
-
-
-class RecordedCollate:
-    """Collates with `collate_fn`, then moves the batch into shared memory.
-
-    A worker's queue would do that a moment later in a thread of its own; done here, it can be timed.
-    """
-
-    def __init__(self, collate_fn):
-        self.collate_fn = collate_fn
-
-    def __call__(self, samples):
-        start = time.perf_counter()
-        batch = self.collate_fn(samples)
-        made = time.perf_counter()
-        spans.append(("collating", start, made))
-        worker = get_worker_info()
-        if worker is not None:
-            share(batch)
-            spans.append(("copying", made, time.perf_counter()))
-        (_, cpu, waited), *noted = spans
-        return Recorded(
-            batch,
-            "main" if worker is None else worker.id,
-            noted,
-            time.thread_time() - cpu,
-            queued() - waited,
-            time.process_time(),
-        )
-
-
-def queued() -> float:
-    "Seconds in which this thread has waited for a CPU so far, as Linux counts them; 0 elsewhere"
-    try:
-        with open("/proc/thread-self/schedstat") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
-
-
-def share(batch):
-    "Moves the tensors of a batch into shared memory."
-    if isinstance(batch, torch.Tensor):
-        batch.share_memory_()
-    elif isinstance(batch, dict):
-        share(list(batch.values()))
-    elif isinstance(batch, (list, tuple)):
-        for part in batch:
-            share(part)
-
-
-# In the main process.
-
-
-def record(loader: DataLoader, step: Any = None, timeout: float = 60) -> Timeline:
+def record(loader: Loader, step: Any = None, timeout: float = 60) -> Timeline:
     """One epoch of `loader`, with `step(*batch)` called on each batch, and what each process did meanwhile.
 
-    The loader is left alone: a copy of it runs, with the same sampler and settings. Raises ValueError for an
-    IterableDataset, whose samples nobody else can time, TimeoutError if workers deliver nothing for `timeout`
-    seconds, and whatever dataset or step raise.
+    `loader`: a DataLoader or a PrefetchLoader, whose thread has a row of its own, as have the threads of a
+    dataset that makes its samples in several. The loader is left alone: a copy of it runs, with the same
+    sampler and settings. Raises ValueError for an IterableDataset, whose samples nobody else can time,
+    TimeoutError if workers deliver nothing for `timeout` seconds, and whatever dataset or step raise.
     """
-    timeline = Timeline()
+    timeline, here = Timeline(), threading.current_thread().name
     begin = time.perf_counter()
 
     def note(who, what, batch, start, end):
@@ -267,8 +141,8 @@ def record(loader: DataLoader, step: Any = None, timeout: float = 60) -> Timelin
             note("main", "waiting", batch, asked, now)
             if recorded is None:
                 break
-            for what, start, end in recorded.spans:
-                note(recorded.who, what, batch, start, end)
+            for who, what, start, end in recorded.notes.spans:
+                note("main" if who == here else who, what, batch, start, end)
             if step is not None:
                 step(*as_arguments(recorded.batch))
             timeline.samples += samples_in(recorded.batch)
@@ -280,16 +154,3 @@ def record(loader: DataLoader, step: Any = None, timeout: float = 60) -> Timelin
         note("main", "computing", batch, now, time.perf_counter())
     timeline.seconds = time.perf_counter() - begin
     return timeline
-
-
-def recording(loader: DataLoader, **changes) -> DataLoader:
-    "A copy of `loader` whose batches are `Recorded`. Raises ValueError for an IterableDataset."
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-        raise ValueError("only a DataLoader over a dataset with __getitem__ can be recorded")
-    return similar(
-        loader,
-        dataset=RecordedDataset(loader.dataset),
-        collate_fn=RecordedCollate(loader.collate_fn),
-        persistent_workers=False,
-        **changes,
-    )

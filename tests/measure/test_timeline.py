@@ -8,12 +8,16 @@ import psutil
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from feedgpu import DatasetError, EpochSampler, PrefetchLoader
+from feedgpu.measure import loaders
 from feedgpu.measure.loaders import first_batches, samples_in, similar
+from feedgpu.measure.recorder import Recorded, recording
 from feedgpu.measure.stand_in import Device
-from feedgpu.measure.timeline import Span, Timeline, gathered, record, recording
+from feedgpu.measure.timeline import Span, Timeline, gathered, record
 from feedgpu.measure.workloads import Costly
+from feedgpu.prefetch import tensors
 from my_classes import Dataset
 
 
@@ -174,7 +178,7 @@ def test_a_worker_that_hangs_ends_in_a_sentence():
 
 def test_what_cannot_be_recorded_is_refused():
     for wrong in (DataLoader(Stream()), [1, 2]):
-        with pytest.raises(ValueError, match="only a DataLoader over a dataset with __getitem__"):
+        with pytest.raises(ValueError, match="only a DataLoader or PrefetchLoader over a dataset with __g"):
             record(wrong)
 
 
@@ -205,9 +209,12 @@ def test_samples_of_a_batch_are_counted_in_any_form():
     assert samples_in([torch.zeros(3), torch.zeros(9), torch.zeros(4)]) == 3, "samples that do not stack"
 
 
-def test_what_is_recorded_survives_pinning():
+def test_what_is_recorded_can_be_pinned_and_copied(monkeypatch):
     (recorded,) = recording(DataLoader(Costly(2), batch_size=2), num_workers=0)
-    assert not isinstance(recorded, (tuple, list, dict)), "pin_memory would take it apart"
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda X: X)  # where there is no GPU it raises
+    pinned = pin_memory(recorded)
+    assert type(pinned) is Recorded and pinned.notes is recorded.notes and len(pinned.batch) == 2
+    assert len(tensors(recorded)) == 2, "and PrefetchLoader finds what it is to copy to the device"
 
 
 def test_a_trace_can_be_read_back(tmp_path):
@@ -255,5 +262,31 @@ def test_a_copy_of_a_prefetch_loader_is_one():
         assert type(copy) is PrefetchLoader and copy.dataset is loader.dataset
     copy = first_batches(loader, 3)
     assert [len(batch[0]) for batch in copy] == [4, 4, 4]
-    with pytest.raises(ValueError, match="only a DataLoader"):
-        recording(loader)
+    alone = similar(loader, DataLoader)
+    assert type(alone) is DataLoader and alone.sampler is loader.sampler
+
+
+def test_a_copy_of_a_prefetch_loader_has_its_threads(monkeypatch):
+    given = []
+
+    class Threaded(PrefetchLoader):
+        threads = 3
+
+        def __init__(self, *args, threads=1, **settings):
+            given.append(threads)
+            super().__init__(*args, **settings)
+
+    monkeypatch.setattr(loaders, "PrefetchLoader", Threaded)
+    loader = Threaded(Costly(8))
+    similar(loader), similar(loader, threads=2)
+    assert given == [1, 3, 2]
+
+
+def test_all_threads_have_a_row_in_a_trace(tmp_path):
+    whos = ["main", 0, 3, "PrefetchLoader", "ImageDataset_0"]
+    Timeline([Span(who, "making", 0, 0.0, 0.5) for who in whos], 0.5, 1).write_trace(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    names = {e["args"]["name"]: e["tid"] for e in events if e["ph"] == "M"}
+    assert names == {
+        "main process": 0, "worker 0": 1, "worker 3": 4, "ImageDataset 0": 5, "PrefetchLoader": 6,
+    }  # fmt: skip
