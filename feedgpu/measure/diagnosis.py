@@ -1,5 +1,6 @@
 """Why a model waits: its stalls, the parts of one sample, and what follows from them."""
 
+import copy
 import sys
 import sysconfig
 import time
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
+from ..packed import PackedDataset
 from ..prefetch import tensors
 from .epoch import hold, replay, run_epoch
-from .loaders import first_batches, patient, samples_in, similar
-from .page_cache import NotCold, evict, warm
+from .loaders import Loader, first_batches, patient, samples_in, similar
+from .page_cache import NotCold, evict, files_below, warm
 from .parts import measure_parts
 from .recorder import recording
 from .spread import Spread
@@ -50,7 +52,7 @@ class Stalls:
         return "\n".join(lines)
 
 
-def stalls(loader: DataLoader, step: Callable, rounds: int = 3, device="cpu", timeout: float = 60) -> Stalls:
+def stalls(loader: Loader, step: Callable, rounds: int = 3, device="cpu", timeout: float = 60) -> Stalls:
     """How much of an epoch's time goes to making samples, and how much to reading them from the disk.
 
     Each of `rounds` rounds runs three epochs over the same batches: with the batches held in memory, with the
@@ -63,12 +65,14 @@ def stalls(loader: DataLoader, step: Callable, rounds: int = 3, device="cpu", ti
     their start and end. A cold epoch reads the files' bytes from the disk; the system's knowledge of folders
     stays in memory, and so does what a disk outside this machine keeps in a cache of its own.
 
-    The files are those that Python is seen to open while the samples are read once. Raises ValueError for a
-    loader that yields nothing, TimeoutError if a worker delivers nothing for `timeout` seconds.
+    The files are those that Python is seen to open while the samples are read once, and those of packs, which
+    are open already. `loader`: a DataLoader or a PrefetchLoader. Raises ValueError for a loader that yields
+    nothing, TimeoutError if a worker delivers nothing for `timeout` seconds.
     """
     fixed = patient(first_batches(loader), timeout)
-    with files_opened() as files:
+    with files_opened() as opened:
         batches = sum(1 for _ in similar(fixed, num_workers=0))
+    files = sorted({*opened, *files_of_packs(loader.dataset)})
     held = hold(fixed)
     samples = sum(samples_in(batch) for batch in replay(held, batches))
     not_cold = "" if files else "no file was seen to be opened when samples were read"
@@ -95,6 +99,14 @@ def stalls(loader: DataLoader, step: Callable, rounds: int = 3, device="cpu", ti
             found["fetch_stall"].append(max(0.0, 1 - meter.seconds / cold))
     spreads: dict[str, Any] = {name: Spread.of(of) if of else None for name, of in found.items()}
     return Stalls(**spreads, not_cold=not_cold)
+
+
+def files_of_packs(dataset: Any) -> list[Path]:
+    "Of all packs in a dataset, as a Subset of one"
+    if isinstance(dataset, PackedDataset):
+        return [file.resolve() for file in files_below(dataset.pack.folder)]
+    inside = dataset.datasets if isinstance(dataset, ConcatDataset) else [getattr(dataset, "dataset", None)]
+    return [file for one in inside if one is not None for file in files_of_packs(one)]
 
 
 # Python's own files, and those that are none.
@@ -129,23 +141,28 @@ def files_opened() -> Iterator[list[Path]]:
         files += [path for path in paths if path.is_file() and not any(map(path.is_relative_to, NO_SAMPLES))]
 
 
-def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
+def sample_parts(loader: Loader, rounds: int = 3) -> dict[str, Spread]:
     """Where the time of one sample goes, in seconds a sample, files in the page cache and nobody in the way.
+
+    The samples are made by one thread, the one that calls this: also those of a PrefetchLoader, and those of
+    a dataset that has threads of its own.
 
     "open and read": reading the bytes of its files. "make": the rest of the dataset's method `load`, or of
     the whole sample if there is no such method; it may deserialise, decode or compute. "transform": the
     dataset's `transform`. "the rest": what else `__getitem__` does. "collate": its share of making the batch.
     If the loader has workers, also its share of the hand-over between processes: "copy" in the worker,
-    "receive" in the main process.
+    "receive" in the main process. A pack is open, and reading its rows is copying them: all of it is "make".
 
     Raises ValueError for an IterableDataset and for a loader that yields nothing.
     """
-    one = recording(first_batches(loader, 1), num_workers=0)
+    dataset = in_one_thread(loader.dataset)
+    one = recording(similar(first_batches(loader, 1), DataLoader, dataset=dataset, num_workers=0))
+    hold(one)  # once, for what is opened once
     with files_opened() as files:
         batches = [recorded.batch for recorded in hold(one)]
     samples = sum(map(samples_in, batches))
     if max((file.stat().st_size for file in files), default=0) > 4 * sum(X.nbytes for X in tensors(batches)):
-        files = []  # a pack, say: reading its rows cannot be told from copying them
+        files = []  # one of many samples: reading them cannot be told from copying them
     found = {}
     for _ in range(rounds):
         warm(files)
@@ -171,6 +188,17 @@ def sample_parts(loader: DataLoader, rounds: int = 3) -> dict[str, Spread]:
         for name, value in now.items():
             found.setdefault(name, []).append(value / samples)
     return {name: Spread.of(values) for name, values in found.items()}
+
+
+def in_one_thread(dataset: Any) -> Any:
+    "A copy that makes its samples in the thread that asks for them, of a dataset with threads of its own"
+    if isinstance(dataset, Subset):
+        dataset = copy.copy(dataset)
+        dataset.dataset = in_one_thread(dataset.dataset)
+    elif hasattr(dataset, "foresee"):
+        dataset = copy.copy(dataset)
+        dataset.threads = 1
+    return dataset
 
 
 def because(found: Stalls, parts: dict[str, Spread]) -> str:

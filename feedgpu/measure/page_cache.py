@@ -5,12 +5,13 @@ nothing at all on some file systems, so what it did is looked up afterwards with
 """
 
 import ctypes
+import gc
 import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
+import numpy
 
 
 class NotCold(Exception):
@@ -29,12 +30,14 @@ def warm(files: Iterable[Path]):
 def evict(files: Iterable[Path]):
     """Takes files out of the page cache, and looks that they have gone.
 
-    Raises NotCold if the system has no such call or more than a hundredth of the bytes stayed, as they do
-    while any process maps the files or where files lie in memory.
+    Arrays that NumPy maps in this process, such as those of an open pack, stay usable: their pages come back
+    from the disk when they are needed. Raises NotCold if the system has no such call or more than a hundredth
+    of the bytes stayed, as they do while another process maps the files or where files lie in memory.
     """
     files = list(files)
     if not hasattr(os, "posix_fadvise"):
         raise NotCold("this system has no call that takes a file out of the page cache (Linux has)")
+    let_go(files)
     for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         try:
@@ -49,6 +52,15 @@ def evict(files: Iterable[Path]):
         )
 
 
+def let_go(files: Iterable[Path]):
+    "Takes the pages of the files out of the arrays that NumPy maps in this process, but for private copies."
+    names = {Path(file).resolve() for file in files}
+    for one in gc.get_objects():
+        if issubclass(type(one), numpy.memmap) and isinstance(one.base, mmap.mmap) and one.mode != "c":
+            if one.filename is not None and Path(one.filename).resolve() in names:
+                one.base.madvise(mmap.MADV_DONTNEED)
+
+
 def resident(files: Iterable[Path]) -> float:
     "Share of the files' bytes that the page cache holds, 0 to 1, by mincore(2). Raises NotCold without it."
     try:
@@ -61,8 +73,8 @@ def resident(files: Iterable[Path]) -> float:
             if not (size := os.fstat(stream.fileno()).st_size):
                 continue
             with mmap.mmap(stream.fileno(), size, prot=mmap.PROT_READ) as mapped:
-                there = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
-                view = np.frombuffer(mapped, np.uint8)  # touches no page: it only knows the address
+                there = numpy.zeros(-(-size // mmap.PAGESIZE), numpy.uint8)
+                view = numpy.frombuffer(mapped, numpy.uint8)  # touches no page: it only knows the address
                 address = ctypes.c_void_p(view.ctypes.data)
                 failed = mincore(address, ctypes.c_size_t(size), ctypes.c_void_p(there.ctypes.data))
                 del view  # or the map could not be closed
