@@ -15,7 +15,7 @@ import psutil
 from ..prefetch import PrefetchLoader
 from ..system import available_cpus
 from .loaders import Loader, delivered, first_batches, patient, samples_in
-from .recorder import Recorded, recording
+from .recorder import recording
 
 
 @dataclass
@@ -103,14 +103,14 @@ def measure_parts(loader: Loader, batches: int = 8) -> Parts:
     if "forkserver" in str(loader.multiprocessing_context or get_start_method(allow_none=False)).lower():
         worked -= fast[-1].notes.process_seconds + calm[-1].notes.process_seconds  # no children of this one
     spans = [span for one in fast for span in one.notes.spans]
-    posted = [now - ended(one) for one, now in zip(fast, arrived, strict=True)]
+    posted = [now - one.notes.ended for one, now in zip(fast, arrived, strict=True)]
     receiving = median(ready[1:] or ready)
     return Parts(
         **made_of(fast),
         copying=median(seconds(spans, "copying")) + between(fast),
         receiving=receiving,
         starting=starting,
-        arriving=max(0.0, begun(fast[0]) - starting),
+        arriving=max(0.0, fast[0].notes.begun - starting),
         ending=ending,
         others=max(0.0, (worked - work) / (until - since)),
         delays=tuple(max(0.0, one - receiving) for one in posted[1:-1] or posted),
@@ -197,7 +197,7 @@ def one_worker(loader: Loader, pausing: bool = False) -> tuple:
             waited.append(now - asked)
             recorded.append(one)
             if pausing:
-                time.sleep(1.1 * (ended(one) - begun(one)))
+                time.sleep(1.1 * (one.notes.ended - one.notes.begun))
             asked = time.perf_counter()
         ending = time.perf_counter() - asked
     if not recorded:
@@ -213,14 +213,6 @@ def seconds(spans: list, what: str) -> list[float]:
     return [end - start for _, kind, start, end in spans if kind == what]
 
 
-def begun(one: Recorded) -> float:
-    return min(start for *_, start, _ in one.notes.spans)
-
-
-def ended(one: Recorded) -> float:
-    return max(end for *_, end in one.notes.spans)
-
-
 def between(recorded: list) -> float:
     "Seconds from the end of a batch to the beginning of the next; less than 0 where that is begun before"
-    return median([begun(b) - ended(a) for a, b in pairwise(recorded)] or [0.0])
+    return median([b.notes.begun - a.notes.ended for a, b in pairwise(recorded)] or [0.0])

@@ -30,6 +30,14 @@ class Notes:
     queued_seconds: float = 0.0  # in which a thread could have run, and had no CPU
     process_seconds: float = 0.0  # of CPU, of the process since its start
 
+    @property
+    def begun(self) -> float:
+        return min((start for *_, start, _ in self.spans), default=0.0)
+
+    @property
+    def ended(self) -> float:
+        return max((end for *_, end in self.spans), default=0.0)
+
     def add(self, what: str, start: float) -> None:
         worker = get_worker_info()
         who = threading.current_thread().name if worker is None else worker.id
@@ -69,13 +77,15 @@ here = Here()
 def noting() -> Iterator[Notes]:
     "What this thread does in the block"
     here.notes = notes = Notes()
-    cpu, waited = time.thread_time(), queued()
+    waited, cpu = queued(), time.thread_time()
     try:
         yield notes
     finally:
         here.notes = None
-        notes.cpu_seconds += time.thread_time() - cpu
-        notes.queued_seconds += queued() - waited
+        notes.cpu_seconds = time.thread_time() - cpu
+        # It may have waited before the first span and behind the last, too: asking how long is a call itself.
+        idle = max(0.0, notes.ended - notes.begun - notes.cpu_seconds)
+        notes.queued_seconds = min(idle, queued() - waited)
 
 
 class RecordedDataset(torch.utils.data.Dataset):
@@ -110,9 +120,11 @@ class RecordedDataset(torch.utils.data.Dataset):
         with noting() as notes:
             start = time.perf_counter()
             samples = make()
-            notes.take(self._from_elsewhere(indices))
-            if not any(what == "making" for _, what, *_ in notes.spans):  # it makes the batch at once
+            others = self._from_elsewhere(indices)
+            made = [what for one in (notes, *others) for _, what, *_ in one.spans]
+            if "making" not in made:  # it makes the batch at once
                 notes.add("making", start)
+        notes.take(others)
         return Noted(samples, notes)
 
     def _from_elsewhere(self, indices) -> list[Notes]:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from statistics import fmean
 
 import pytest
@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Subset
 
 from feedgpu import ConcatPacked, PackedDataset, PrefetchLoader, measure
 from feedgpu.images import ImageDataset
-from feedgpu.measure import diagnosis, loaders, sample_parts, stalls
+from feedgpu.measure import diagnosis, loaders, recorder, sample_parts, stalls
 from feedgpu.measure.page_cache import NotCold, evict, resident
 from feedgpu.measure.parts import Parts, measure_parts
+from feedgpu.measure.recorder import recording
 from feedgpu.measure.simulation import rate, simulate
 from feedgpu.measure.timeline import Span, Timeline, gathered, record
 from feedgpu.measure.workloads import Costly, Counted
@@ -163,6 +164,16 @@ def makers() -> set:
     return {thread for thread in threading.enumerate() if thread.name == "PrefetchLoader"}
 
 
+@pytest.mark.gpu
+def test_recorded_batches_arrive_on_the_device_as_others_do():
+    seen = []
+    loader = PrefetchLoader(Costly(12), batch_size=4, device="cuda")
+    timeline = record(loader, lambda X, y: seen.append(X.device.type))
+    assert seen == ["cuda"] * 3 and timeline.samples == 12
+    assert sample_parts(loader, rounds=1)["make"].low > 0 and measure_parts(loader).within
+    assert stalls(loader, lambda X, y: X.sum(), rounds=1, device="cuda").warm.median > 0
+
+
 def test_an_error_leaves_no_thread():
     before = makers()
     with pytest.raises(ValueError, match="sample 5 is broken") as kept:
@@ -277,6 +288,14 @@ def test_threads_that_make_the_samples_at_once_are_counted(folder, kind, monkeyp
     parts = measure_parts(kind(images(folder, threads=4), batch_size=8)).alone
     assert parts.threads == 4 and fmean(parts.samples) >= 0.018 and parts.cpu_share < 0.9
     assert parts.making == fmean(parts.samples) / 4
+
+
+def test_no_thread_waited_for_a_cpu_for_longer_than_its_samples_took(folder, monkeypatch):
+    "A thread also waits before its samples and behind them, as for the answer how long it has waited."
+    monkeypatch.setattr(recorder, "queued", count(0, 100).__next__)
+    for recorded in recording(PrefetchLoader(images(folder), batch_size=8)):
+        took = sum(end - start for _, what, start, end in recorded.notes.spans if what != "reading")
+        assert 0 <= recorded.notes.queued_seconds <= took
 
 
 PARTS = Parts([1.0], 0.0, batch_size=4, cpus=2, within=True)
