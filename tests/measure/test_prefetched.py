@@ -132,6 +132,13 @@ def test_threads_that_decode_have_rows_and_the_maker_collates(folder):
         assert all(a + took <= b + 1e-9 for (a, took), (b, _) in pairwise(sorted(bars)))
 
 
+def test_threads_of_a_part_of_a_dataset_are_noted_too(folder):
+    loader = PrefetchLoader(Subset(images(folder), range(8, 40)), batch_size=8)
+    making = [span for span in record(loader).spans if span.what == "making"]
+    assert Counter(span.batch for span in making) == {0: 8, 1: 8, 2: 8, 3: 8}
+    assert all(span.who.startswith("ImageDataset_") for span in making)
+
+
 def test_with_one_thread_the_maker_decodes_itself(folder):
     timeline = record(PrefetchLoader(images(folder, threads=1), batch_size=8))
     assert {span.who for span in timeline.spans if span.what == "making"} == {"PrefetchLoader"}
