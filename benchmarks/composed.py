@@ -6,7 +6,7 @@
 Whole epochs with an empty loop body, in alternating rounds, one thread of torch; each ratio is the median of
 the rounds' own ratios. Visits: a million of them from an EpochSampler, one after the other as DataLoader
 takes them, and as PrefetchLoader takes them for a pack; beside plain numbers from torch.randperm. Packs: one
-of 20,000 samples float32 1×28×28, beside the same samples in two. Images: 200 JPEGs of 500×375, scaled to 224,
+of 20,000 samples float32 1×28×28, beside the same samples in two. Images: 200 JPEGs of 500×375, made 224×224,
 and the same with a change that costs nothing. Waiting: a dataset that sleeps 5 ms for each sample, beside
 32 / 5 ms.
 

@@ -43,6 +43,7 @@ class Source:
 
     def __init__(self, dataset: Any, batch_sampler: Any, threads: Threads | None) -> None:
         self.dataset, self.which = below_subsets(dataset)
+        self.threads = threads
         self.gathers: int = getattr(self.dataset, "gathers", 0) if threads is None else 0  # bytes of a sample
         self.order = Order.of(batch_sampler) if self.gathers else None
         self.ahead, self.close = AHEAD, nothing
@@ -95,8 +96,8 @@ class Source:
         try:
             if isinstance(indices, Exception):
                 return indices
-            if isinstance(indices, Foreseen) and (made := indices.wait()) is not None:
-                return made
+            if self.threads is not None:
+                return indices.wait()
             if getattr(self.dataset, "__getitems__", None):
                 return self.dataset.__getitems__(self.places(indices) if self.gathers else indices)
             return [self.dataset[index] for index in indices]

@@ -138,4 +138,4 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
 
     @threads.setter
     def threads(self, count: int) -> None:
-        self._threads.count = count
+        self._threads = Threads(count, "ImageDataset")  # a copy of this dataset has those that it had
