@@ -412,6 +412,27 @@ class SpdlSimplejpeg(Spdl):
     decode = staticmethod(simplejpeg_opencv)
 
 
+class Grain(Threads):
+    # It decodes nothing itself; why it gets an order in batches, benchmarks/peer_loaders.py says.
+    distribution, recipe = "grain", False
+
+    def __init__(self, root, target):
+        import grain
+
+        super().__init__(root, target)
+        self.grain = grain
+
+    def batches(self, workers):
+        order = self.grain.MapDataset.source(torch.randperm(len(self)).split(BATCH))
+        how = self.grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
+        return order.map(self.batch).to_iter_dataset(how)
+
+
+class GrainSimplejpeg(Grain):
+    decoder, antialiased = "simplejpeg, OpenCV", False
+    decode = staticmethod(simplejpeg_opencv)
+
+
 # {as it is called in the tables: its class}; the first is what all are compared with
 PEERS = {
     "Pillow, the usual class": Pattern,
@@ -428,6 +449,8 @@ PEERS = {
     "DALI CPU": Dali,
     "SPDL, Pillow": Spdl,
     "SPDL, simplejpeg": SpdlSimplejpeg,
+    "Grain, Pillow": Grain,
+    "Grain, simplejpeg": GrainSimplejpeg,
     "LMDB, Pillow": Lmdb,
     "LMDB, simplejpeg": LmdbSimplejpeg,
     "WebDataset": WebDataset,
