@@ -579,7 +579,7 @@ def wins(workloads: dict) -> list[str]:
     said.append(
         "Not measured, because ours do not have it: streaming from remote storage (LitData, MosaicML "
         "Streaming, WebDataset, Lance), and resuming within an epoch, on many nodes (LitData, MosaicML "
-        "Streaming, torchdata.nodes)."
+        "Streaming, torchdata.nodes, Grain)."
     )
     return said
 
