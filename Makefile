@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help train test test-browser lab notebooks bench torture format
+.PHONY: help train test test-browser test-frameworks lab notebooks bench torture format
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,9 @@ test: .venv/ready ## run all tests, two side by side, and then all notebooks, wh
 
 test-browser: .venv/browser ## move the widgets of the chapters in a real browser (needs Chromium)
 	.venv/bin/pytest tests/browser
+
+test-frameworks: build/frameworks/ready ## train in Lightning, accelerate and Hugging Face's Trainer
+	build/frameworks/bin/python -m pytest tests/frameworks
 
 lab: .venv/ready ## open the chapters in JupyterLab
 	.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks
@@ -48,6 +51,12 @@ format: .venv/ready ## format code and notebooks, and mend what can be mended
 
 .venv/browser: .venv/ready
 	.venv/bin/python -m pip install -e '.[browser]' -c constraints.txt
+	@touch $@
+
+# Apart from the project's own environment: these bring much, and each wants its own versions.
+build/frameworks/ready: pyproject.toml constraints.txt tests/frameworks/requirements.txt
+	"$(PYTHON)" -m venv build/frameworks
+	build/frameworks/bin/python -m pip install -e . -r tests/frameworks/requirements.txt -c constraints.txt
 	@touch $@
 
 # MosaicML Streaming apart from the others, whose packages it would downgrade.

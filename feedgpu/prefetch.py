@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from .asked import Piece, Source
 from .memory import Gathered
+from .ranks import refuse_unshared
 from .system import ctrl_c_deferred
 from .threads import Threads
 
@@ -42,6 +43,9 @@ class PrefetchLoader:
 
     `threads`: so many threads make the samples, each by `dataset[index]`, for a dataset that waits for a disk
     or a network, or whose code lets go of Python's lock. None: the dataset's own way.
+
+    In a process group of several processes, a sampler that would give all samples to each of them is refused:
+    RuntimeError, in the loop. See `rank` and `ranks` of EpochSampler.
 
     What a sample draws at random (see Augmented) follows the epoch of an EpochSampler or DistributedSampler,
     also through torch's Subset and random_split.
@@ -157,6 +161,7 @@ class PrefetchLoader:
         return self.__dict__ | {"_stream": None}
 
     def __iter__(self) -> Iterator[Any]:
+        refuse_unshared(self._loader.batch_sampler)
         source = Source(self._loader.dataset, self._loader.batch_sampler, self._threads)
         if self._loader.generator is not None:
             torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader does

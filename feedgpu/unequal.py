@@ -53,10 +53,10 @@ def padded(samples: list[tuple[torch.Tensor, int]]) -> Padded:
 class SimilarLengths(torch.utils.data.Sampler[list[Visit]]):
     """A batch sampler whose batches have samples of similar lengths, so that little is padded.
 
-    `lengths`: one of each sample. The visits of an epoch are those of EpochSampler(size, seed, weights). They
-    are cut into pools of `pool` batches, each pool is sorted, and the batches are shuffled: a function of
-    (seed, epoch). A larger pool pads less, and leaves less to chance: with all samples in one, the same meet
-    in each epoch. `drop_last`: leaves out, at random, what is over when the batches are full.
+    `lengths`: one of each sample. The visits of an epoch are those of EpochSampler(size, seed, weights, rank,
+    ranks). They are cut into pools of `pool` batches, each pool is sorted, and the batches are shuffled: a
+    function of (seed, epoch). A larger pool pads less, and leaves less to chance: with all samples in one,
+    the same meet in each epoch. `drop_last`: leaves out, at random, what is over when the batches are full.
     """
 
     def __init__(
@@ -67,13 +67,15 @@ class SimilarLengths(torch.utils.data.Sampler[list[Visit]]):
         pool: int = 50,
         drop_last: bool = False,
         weights: Sequence[float] | torch.Tensor | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         if weights is not None and len(weights) != len(lengths):
             raise ValueError(f"there are {len(lengths):,} lengths and {len(weights):,} weights")
         if batch_size < 1 or pool < 1:
             raise ValueError(f"batch_size and pool must be at least 1, they are {batch_size} and {pool}")
         self.lengths = [int(length) for length in lengths]
-        self.visits = EpochSampler(len(lengths), seed, weights)
+        self.visits = EpochSampler(len(lengths), seed, weights, rank, ranks)
         self.batch_size, self.pool, self.drop_last = batch_size, pool, drop_last
 
     def set_epoch(self, epoch: int) -> None:

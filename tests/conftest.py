@@ -6,8 +6,8 @@ from itertools import count
 import pytest
 import torch
 
-# These are for make test-browser, which names the folder.
-collect_ignore = ["browser"]
+# These are for make test-browser and make test-frameworks, which name their folders.
+collect_ignore = ["browser", "frameworks"]
 
 
 @pytest.fixture

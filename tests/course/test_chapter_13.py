@@ -1,7 +1,8 @@
 """Chapter 13 builds padded and SimilarLengths of feedgpu/unequal.py: nothing less, nothing more, with these
 left out:
 
-docstrings, annotations of arguments and results, and the check in `padded` of what it is given.
+docstrings, annotations of arguments and results, the check in `padded` of what it is given, and the shares of
+several processes.
 
 And what the chapter's exercise asks of a batch, and the sounds that it is made of.
 """
@@ -15,7 +16,11 @@ from syntax import ROOT, code_cells, members, replaced, tagged
 from feedgpu.course import verdict
 from feedgpu.prepare import sounds
 
-SOURCE = (ROOT / "feedgpu" / "unequal.py").read_text(encoding="utf-8")
+SHARES = {
+    "        rank: int = 0,\n        ranks: int = 1,\n": "",
+    "seed, weights, rank, ranks)\n        self": "seed, weights)\n        self",
+}
+SOURCE = replaced((ROOT / "feedgpu" / "unequal.py").read_text(encoding="utf-8"), SHARES)
 BUILT = {"Padded", "padded", "SimilarLengths", "in_parts"}
 
 

@@ -29,6 +29,7 @@ LIBRARY = [
     "side_by_side",
     "manifest",
     "unequal",
+    "ranks",
     "decode",
 ]
 LIBRARY += ["field", "packed", "several_packs", "asked", "prefetch", "images"]
