@@ -16,7 +16,7 @@ from .threads import Batch, Foreseen, Foresight, Threads
 
 Array = numpy.ndarray[Any, Any]
 AHEAD = 2  # pieces that are asked for before the first is there
-PIECE, MOST = 1 << 21, 64  # bytes that are gathered at once, and batches: each time has its price
+PIECE, MOST = 1 << 22, 64  # bytes that are gathered at once, and batches: each time has its price
 
 
 class Piece(NamedTuple):
@@ -84,11 +84,12 @@ class Source:
         "How many batches are gathered together"
         return max(1, min(MOST, PIECE // (self.gathers * max(1, size))))
 
-    def together(self, piece: Piece) -> tuple[Gathered, list[int]] | None:
-        "The samples of several batches, and how many each has; None if each is to be asked for by itself"
+    def together(self, piece: Piece) -> list[Any] | None:
+        "Several collated batches, of samples gathered together; None if each is to be asked for by itself"
         if piece.sizes:
             with suppress(Exception):  # it is that of one batch
-                return self.dataset.__getitems__(self.places(piece.indices)), piece.sizes
+                gathered: Gathered = self.dataset.__getitems__(self.places(piece.indices))
+                return list(gathered.batches(piece.sizes))
         return None
 
     def samples(self, indices: Any) -> Any:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
@@ -20,7 +20,7 @@ from .threads import Threads
 
 Event = torch.cuda.Event
 Asked = SimpleQueue[Piece | None]
-Made = SimpleQueue[list[tuple[Any, Event | None]] | tuple[Gathered, list[int]]]
+Made = SimpleQueue["list[tuple[Any, Event | None]] | Together"]
 BEHIND = 4  # batches on a CUDA device whose steps have not run yet
 IDLE = {
     *("num_workers", "persistent_workers", "prefetch_factor", "pin_memory_device", "in_order"),
@@ -36,7 +36,7 @@ class PrefetchLoader:
 
     For datasets that fetch a batch at once, as PackedDataset does, mostly without Python's lock: nothing is
     copied from process to process, and no process has to start. Small batches of a pack are gathered several
-    at a time, up to a megabyte. A dataset with a method `foresee` gets the lists of indices one batch ahead,
+    at a time, up to four megabytes. A dataset with a method `foresee` gets the lists of indices one batch ahead,
     as ImageDataset wants them. Arguments and attributes are those of DataLoader. Of those about workers,
     num_workers, persistent_workers, prefetch_factor and in_order are taken and have no effect;
     worker_init_fn, timeout and multiprocessing_context raise ValueError.
@@ -179,10 +179,8 @@ class PrefetchLoader:
                     return
                 batches = made.get()
                 pending -= 1
-                if isinstance(batches, tuple):  # cut here, beside the thread
-                    gathered, sizes = batches
-                    del batches  # or their memory could not be used again
-                    yield from gathered.batches(sizes)
+                if isinstance(batches, Together):
+                    yield from batches.them
                     continue
                 for batch, copied in batches:
                     if isinstance(batch, BaseException):
@@ -233,8 +231,8 @@ class PrefetchLoader:
         while (piece := asked.get()) is not None:
             if ended.is_set():
                 continue
-            if as_it_is and (gathered := source.together(piece)):
-                made.put(gathered)
+            if as_it_is and (batches := source.together(piece)):
+                made.put(Together(batches))
             else:
                 made.put([self._finished(source.samples(indices)) for indices in piece.lists()])
 
@@ -278,6 +276,12 @@ class PrefetchLoader:
         running.append(torch.cuda.current_stream(self._device).record_event())
         if len(running) > BEHIND:
             running.popleft().synchronize()
+
+
+class Together(NamedTuple):
+    "Batches that were gathered together: neither errors nor copies on a device"
+
+    them: list[Any]
 
 
 def refuse_for_workers(name: str, value: object) -> None:

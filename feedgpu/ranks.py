@@ -21,8 +21,8 @@ def refuse_unshared(batch_sampler: Any) -> None:
     whole = type(sampler) in OF_ALL or (isinstance(sampler, EpochSampler) and sampler.ranks == 1)
     if ranks > 1 and whole:
         raise RuntimeError(
-            f"each of these {ranks} processes would get all samples: give PrefetchLoader a sampler that knows "
-            "its share, torch's DistributedSampler or EpochSampler(len(dataset), seed, "
+            f"each of these {ranks} processes would get all samples: give PrefetchLoader a sampler that "
+            "knows its share, torch's DistributedSampler or EpochSampler(len(dataset), seed, "
             f"rank=torch.distributed.get_rank(), ranks={ranks}); or, where each is to have all of them, "
             "sampler=range(len(dataset))"
         )
