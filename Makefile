@@ -30,6 +30,7 @@ bench: build/bench/ready ## measure our loaders beside the peers' (half an hour,
 	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py
 	PYTHONPATH=. build/bench/bin/python benchmarks/peers.py --large
 	PYTHONPATH=. build/bench/bin/python benchmarks/prefetch_profile.py
+	PYTHONPATH=. build/bench/bin/python benchmarks/composed.py
 	PYTHONPATH=. build/bench/bin/python benchmarks/decoders.py
 	PYTHONPATH=. build/bench/bin/python benchmarks/images.py
 

@@ -2,9 +2,10 @@
 
     PYTHONPATH=. python3 benchmarks/prefetch_profile.py    # 20 s; rewrites results/prefetch_profile.json
 
-Each line does what the one above does, and more: the gather limit of benchmarks/peers.py; into twelve blocks
-in turn, as many as are about in a PrefetchLoader; the batches of PackedDataset, collated; the same in a
-thread of its own; a PrefetchLoader over batches that are known; and one that draws its order. Medians of
+Each line does what the one above does, and more: the gather limit of benchmarks/peers.py; as many batches at
+once as PrefetchLoader takes together, into five blocks in turn, as many as are about in it; the batches of
+PackedDataset, gathered so, collated and cut; the same in a thread of its own; a PrefetchLoader whose order is
+known; and one that draws its order. And for comparison PackedDataset, each batch by itself. Medians of
 alternating rounds, and the least and greatest.
 """
 
@@ -21,10 +22,11 @@ import torch
 from peers import WORKLOADS, write_pack
 
 from feedgpu import PackedDataset, PrefetchLoader, load_notation
+from feedgpu.asked import Source
 from feedgpu.measure import alternate, machine
 
 RESULTS = Path(__file__).parent / "results" / "prefetch_profile.json"
-BATCH, HELD = 64, 12
+BATCH, HELD = 64, 5
 
 
 def steps(root: Path) -> dict[str, Callable]:
@@ -32,21 +34,29 @@ def steps(root: Path) -> dict[str, Callable]:
     partition, labels = load_notation(root, suffix=None)
     dataset = PackedDataset([ID for IDs in partition.values() for ID in IDs], labels, root)
     rows = dataset.pack.fields[0].values
-    order = torch.randperm(len(rows))[: len(rows) // BATCH * BATCH].split(BATCH)
-    lists = [indices.tolist() for indices in order]
-    mapped = torch.from_numpy(numpy.load(root / "packed" / "samples.npy", mmap_mode="c"))
-    blocks = [torch.empty(BATCH, *rows.shape[1:], dtype=mapped.dtype) for _ in range(HELD)]
+    order = torch.randperm(len(rows))[: len(rows) // BATCH * BATCH]
+    batches = order.split(BATCH)
     loader = PrefetchLoader(dataset, BATCH, shuffle=True, drop_last=True)
-    known = PrefetchLoader(dataset, batch_sampler=lists)
+    many = Source(dataset, loader.batch_sampler, None).many(BATCH)
+    pieces = order.split(BATCH * many)
+    mapped = torch.from_numpy(numpy.load(root / "packed" / "samples.npy", mmap_mode="c"))
+    blocks = [torch.empty(BATCH * many, *rows.shape[1:], dtype=mapped.dtype) for _ in range(HELD)]
+    known = PrefetchLoader(dataset, BATCH, sampler=order.tolist())
 
-    def gather(places: int):
-        for i, indices in enumerate(order):
-            torch.index_select(mapped, 0, indices, out=blocks[i % places])
+    def gather(lists, places: int):
+        for i, indices in enumerate(lists):
+            torch.index_select(mapped, 0, indices, out=blocks[i % places][: len(indices)])
 
     def make():
         held = deque(maxlen=HELD)
-        for indices in lists:
-            held.append(loader.collate_fn(dataset.__getitems__(indices)))
+        for indices in pieces:
+            gathered = dataset.__getitems__(indices.numpy())
+            held.append(list(gathered.batches([BATCH] * (len(indices) // BATCH))))
+
+    def one_by_one():
+        held = deque(maxlen=HELD)
+        for indices in batches:
+            held.append(loader.collate_fn(dataset.__getitems__(indices.numpy())))
 
     def in_a_thread(work: Callable):
         thread = threading.Thread(target=work)
@@ -54,12 +64,13 @@ def steps(root: Path) -> dict[str, Callable]:
         thread.join()
 
     return {
-        "gather into one block": lambda: gather(1),
-        "gather into twelve": lambda: gather(HELD),
-        "PackedDataset": make,
-        "PackedDataset, in a thread": lambda: in_a_thread(make),
+        "gather into one block": lambda: gather(batches, 1),
+        f"gather {many} batches at once": lambda: gather(pieces, HELD),
+        "PackedDataset, as many at once": make,
+        "the same, in a thread": lambda: in_a_thread(make),
         "PrefetchLoader, order known": lambda: deque(known, maxlen=0),
         "PrefetchLoader": lambda: deque(loader, maxlen=0),
+        "PackedDataset, one by one": one_by_one,
     }
 
 
@@ -89,7 +100,7 @@ def main():
             took = alternate(works, rounds=7)
         print(f"{key}: {workload.said}")
         for what, spread in took.items():
-            print(f"  {what:28} {spread:µs}")
+            print(f"  {what:30} {spread:µs}")
         found["seconds a batch"][key] = {what: vars(spread) for what, spread in took.items()}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 

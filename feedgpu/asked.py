@@ -68,6 +68,8 @@ class Source:
         if self.order is not None:
             return self.order.piece(1 if first else self.many(self.order.batch_size))
         indices = next(self.lists, None)
+        if type(indices) is list:  # which its sampler may fill again
+            indices = [*indices]
         if isinstance(indices, Foreseen):  # as many that all threads have something to do
             self.ahead = max(AHEAD, 1 - -indices.batch.threads // max(1, len(indices)))
         if indices is None or not self.gathers or first or isinstance(indices, Exception):
@@ -77,7 +79,7 @@ class Source:
             if isinstance(further, Exception):
                 self.lists = iter([further])  # to be raised behind the batches that were good
                 break
-            lists.append(further)
+            lists.append([*further])
         return Piece(numpy.concatenate(lists), [*map(len, lists)]) if len(lists) > 1 else Piece(lists[0])
 
     def many(self, size: int) -> int:
@@ -111,7 +113,8 @@ class Source:
 
 def made_by(threads: Threads, dataset: Any, indices: Sequence[int]) -> Batch:
     IDs = getattr(dataset, "list_IDs", None)
-    return Batch(threads, dataset.__getitem__, indices, int if IDs is None else IDs.__getitem__)
+    name = int if IDs is None else IDs.__getitem__
+    return Batch(threads, dataset.__getitem__, indices, name, getattr(dataset, "like", None))
 
 
 def nothing() -> None:
@@ -181,9 +184,7 @@ class Order:
         if type(sampler) is RandomSampler and sampler.generator is not None and not sampler.replacement:
             if sampler.num_samples == (size := len(sampler.data_source)):
                 drawn = partial(torch.randperm, size, generator=sampler.generator)
-                return cls(
-                    drawn, drawn, batch_sampler
-                )  # at its end it draws once more, and takes nothing of it
+                return cls(drawn, drawn, batch_sampler)  # at its end it draws again, and takes nothing of it
         return None
 
     def piece(self, many: int) -> Piece | None:

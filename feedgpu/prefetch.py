@@ -36,13 +36,14 @@ class PrefetchLoader:
 
     For datasets that fetch a batch at once, as PackedDataset does, mostly without Python's lock: nothing is
     copied from process to process, and no process has to start. Small batches of a pack are gathered several
-    at a time, up to four megabytes. A dataset with a method `foresee` gets the lists of indices one batch ahead,
-    as ImageDataset wants them. Arguments and attributes are those of DataLoader. Of those about workers,
-    num_workers, persistent_workers, prefetch_factor and in_order are taken and have no effect;
+    at a time, up to four megabytes. A dataset with a method `foresee` gets the lists of indices one batch
+    ahead, as ImageDataset wants them. Arguments and attributes are those of DataLoader. Of those about
+    workers, num_workers, persistent_workers, prefetch_factor and in_order are taken and have no effect;
     worker_init_fn, timeout and multiprocessing_context raise ValueError.
 
     `threads`: so many threads make the samples, each by `dataset[index]`, for a dataset that waits for a disk
-    or a network, or whose code lets go of Python's lock. None: the dataset's own way.
+    or a network, or whose code lets go of Python's lock. They stay as long as the loader. None: the dataset's
+    own way.
 
     In a process group of several processes, a sampler that would give all samples to each of them is refused:
     RuntimeError, in the loop. See `rank` and `ranks` of EpochSampler.

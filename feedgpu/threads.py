@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from .memory import BatchMemory, Gathered, to_stack
+from .notation import refuse_unlike
 from .sample import has_numpy
 from .system import ctrl_c_deferred
 
@@ -44,8 +45,9 @@ class Threads:
 class Batch:
     """The samples `make(index)` of these indices, which the threads have begun with.
 
-    `ID_of(index)`: what errors call a sample. Each thread writes what it has made into the memory of the
-    batch: X of samples (X, y), or of samples that are X alone, if all X are of one shape and dtype.
+    `ID_of(index)`: what errors call a sample. `like`: (ID, sample) that all must resemble. Each thread writes
+    what it has made into the memory of the batch: X of samples (X, y), or of samples that are X alone, if all
+    X are of one shape and dtype.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class Batch:
         make: Callable[[int], Any],
         indices: Sequence[int],
         ID_of: Callable[[int], Any],
+        like: tuple[str, Any] | None = None,
     ) -> None:
-        self.make, self.indices, self.ID_of = make, indices, ID_of
+        self.make, self.indices, self.ID_of, self.like = make, indices, ID_of, like
         self.memory, self.threads = threads.memory, threads.count
         self.over, self.taken = False, False
         self.block: Block | None = None
@@ -110,17 +113,19 @@ class Batch:
             finally:
                 del error
         samples, self.samples = self.samples, []
+        IDs = [self.ID_of(index) for index in self.indices]
         targets = [one.y for one in samples if type(one) is InBlock]
-        if block and len(targets) == len(samples):
-            if WITHOUT not in targets:
-                return Gathered(block.X, each=targets)
-            if all(y is WITHOUT for y in targets):
-                return Gathered(block.X)
+        without = sum(y is WITHOUT for y in targets)
+        if block and len(targets) == len(samples) and without in (0, len(samples)):
+            batch = Gathered(block.X, each=None if without else targets)
+            if self.like:
+                refuse_unlike([batch.sample(0)], IDs[:1], self.like)
+            return batch
         if block:
             for place, one in enumerate(samples):
                 if type(one) is InBlock:
                     samples[place] = block.X[place] if one.y is WITHOUT else (block.X[place], one.y)
-        return to_stack(samples, [self.ID_of(index) for index in self.indices])
+        return to_stack(samples, IDs, self.like)
 
     def stop(self) -> None:
         "Lets the threads begin with no further sample"

@@ -152,6 +152,32 @@ def test_the_table_of_sources_is_that_of_the_numbers_and_all_of_them_run(monkeyp
     assert sources.first_batch(1_000)["bytes a sample"] < 20
 
 
+def test_the_table_of_combinations_is_that_of_the_numbers_and_all_of_them_run(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import composed
+
+    found = json.loads((RESULTS / "composed.json").read_text(encoding="utf-8"))
+    assert (RESULTS / "composed.md").read_text(encoding="utf-8") == composed.table(found), "run composed.py"
+    quick = composed.measured(quick=True, rounds=1)
+    assert {part: list(took) for part, took in quick["parts"].items()} == {
+        part: list(took) for part, took in found["parts"].items()
+    }
+    assert all(0 <= one["opened"] <= one["epoch"] for one in quick["memory"])
+
+
+def test_the_profile_of_the_loader_runs(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import prefetch_profile
+    from peers import QUICK, write_pack
+
+    write_pack(QUICK["W1"], QUICK["W1"].samples, tmp_path)
+    works = prefetch_profile.steps(tmp_path)
+    for work in works.values():
+        work()
+    found = json.loads((RESULTS / "prefetch_profile.json").read_text(encoding="utf-8"))
+    assert list(works) == list(found["seconds a batch"]["W1"]), "run benchmarks/prefetch_profile.py"
+
+
 def gpu(*arguments):
     env = os.environ | {"OMP_NUM_THREADS": "1"}  # threads of two processes would wait for each other
     command = [sys.executable, BENCHMARKS / "gpu.py", *arguments]

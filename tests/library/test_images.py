@@ -416,6 +416,8 @@ ODD = {
     "array": (np.zeros((3, 8, 8), np.uint8), 0),
     "dict": {"image": torch.ones(2), "y": 1.5},
     "a type that NumPy lacks": (torch.ones(2, dtype=torch.bfloat16), torch.ones(3)),
+    "numbers": (torch.ones(2), torch.ones(3)),
+    "an array of numbers": (torch.ones(2), np.ones(3)),
     "gradient": torch.ones(2, requires_grad=True),
     "no dimension": torch.tensor(3.0),
     "no target": (torch.ones(2, 3, 4).permute(2, 0, 1), None),

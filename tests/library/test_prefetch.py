@@ -21,7 +21,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, asked
+from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, SimilarLengths, asked
 from feedgpu.prepare import pack, pack_samples
 from my_classes import Dataset
 
@@ -292,6 +292,27 @@ def test_one_batch_comes_first_and_then_several_together(packed, asks, monkeypat
     assert asks == [2, 4, 1]
 
 
+@pytest.mark.parametrize("kind", ["pack", "batch by batch", "threads"])
+def test_a_batch_sampler_may_fill_one_list_again(packed, kind, monkeypatch):
+    monkeypatch.setattr(asked, "PIECE", 2 * 4 * 24)
+
+    class Reusing:
+        def __iter__(self):
+            one = []
+            for start in range(0, 100, 4):
+                one[:] = range(start, start + 4)
+                yield one
+
+        __len__ = lambda self: 25  # noqa: E731
+
+    dataset, threads = (
+        Numbers(slow=0.001) if kind == "batch by batch" else packed,
+        2 if kind == "threads" else None,
+    )
+    loader = PrefetchLoader(dataset, batch_sampler=Reusing(), threads=threads)
+    assert [y.tolist() for _, y in loader] == [[*range(start, start + 4)] for start in range(0, 100, 4)]
+
+
 def test_each_of_them_has_a_storage_of_its_own(packed, tmp_path):
     for X, y in list(PrefetchLoader(packed, 10))[3:5]:
         assert X.untyped_storage().nbytes() == X.nbytes and y.untyped_storage().nbytes() == y.nbytes
@@ -350,6 +371,86 @@ def test_what_is_no_row_of_the_pack_is_asked_for_batch_by_batch(packed, tmp_path
     found = [(X, y) for X, y in PrefetchLoader(dataset, 10, threads=threads)]
     assert torch.equal(torch.cat([y for _, y in found]), torch.arange(100))
     assert all(torch.equal(X, (y + more)[:, None].expand_as(X)) for X, y in found)
+
+
+# Threads
+
+
+class Meeting(Numbers):
+    "Whose samples are made only if so many of them are being made at once"
+
+    def __init__(self, many, size=96):
+        super().__init__(size)
+        self.barrier = threading.Barrier(many, timeout=60)
+
+    def __getitem__(self, index):
+        self.barrier.wait()
+        return torch.full((3,), index), index
+
+
+@pytest.mark.parametrize(("threads", "batch_size"), [(2, 8), (8, 8), (32, 8), (6, 1)])
+def test_so_many_threads_make_samples_at_once(threads, batch_size):
+    "also more than a batch has samples"
+    loader = PrefetchLoader(Meeting(threads), batch_size, threads=threads)
+    assert loader.threads == threads and copy.copy(loader).threads == threads
+    plain = [[torch.full((3,), i), torch.tensor(i)] for i in range(96)]
+    assert equal(loader, DataLoader(plain, batch_size))
+
+
+def test_threads_name_the_sample_that_is_unlike_the_others(dataset):
+    root, partition, labels = dataset()
+    torch.save(torch.zeros(1, 8, 8, dtype=torch.float64), root / "id-2.pt")
+    training_set = Dataset(partition["train"], labels, root)
+    with pytest.raises(DatasetError, match="'id-1' is float32 .*but 'id-2' is float64"):
+        list(PrefetchLoader(training_set, 4, threads=2))
+    list(PrefetchLoader(training_set, 1, threads=2))
+    training_set.like = "id-1", training_set[0]
+    for batch_size in (1, 4):
+        with pytest.raises(DatasetError, match="'id-1' is float32 .*but 'id-2' is float64"):
+            list(PrefetchLoader(training_set, batch_size, threads=2))
+
+
+def test_an_error_in_a_thread_comes_after_the_batches_before_it(dataset):
+    root, partition, labels = dataset()
+    (root / "id-7.pt").unlink()
+    batches = iter(PrefetchLoader(Dataset(partition["train"], labels, root), 3, threads=3))
+    assert [len(next(batches)[1]) for _ in range(2)] == [3, 3]
+    with pytest.raises(DatasetError, match="'id-7'.*there is no such file"):
+        next(batches)
+
+
+def test_whoever_leaves_early_leaves_no_thread_at_work():
+    begun, may_go_on = [], threading.Event()
+
+    class Slow(Numbers):
+        def __getitem__(self, index):
+            begun.append(index)
+            if index >= 4:
+                may_go_on.wait(60)
+            return torch.zeros(1), index
+
+    loader = PrefetchLoader(Slow(), 2, threads=2)
+    batches = iter(loader)
+    assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 1], [2, 3]]
+    threading.Timer(0.3, may_go_on.set).start()
+    batches.close()
+    loader._threads.pool.shutdown()
+    assert len(begun) <= 6
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_number_of_threads_that_cannot_be(threads):
+    with pytest.raises(ValueError, match=f"threads must be at least 1, or None, but it is {threads}"):
+        PrefetchLoader(Numbers(), 4, threads=threads)
+
+
+def test_the_epoch_reaches_the_sampler():
+    sampler = EpochSampler(100)
+    PrefetchLoader(Numbers(), 4, sampler=sampler).set_epoch(3)
+    lengths = SimilarLengths(range(100), 4)
+    PrefetchLoader(Numbers(), batch_sampler=lengths).set_epoch(5)
+    PrefetchLoader(Numbers(), 4, shuffle=True).set_epoch(7)  # whose order follows from its generator
+    assert (sampler.epoch, lengths.visits.epoch) == (3, 5)
 
 
 # How it ends
