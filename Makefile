@@ -5,7 +5,7 @@ PYTHON ?= python3
 .PHONY: help train test test-browser test-frameworks lab notebooks bench torture format
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 train: .venv/ready ## train the network of pytorch_script.py
 	.venv/bin/python pytorch_script.py
@@ -18,7 +18,7 @@ test-browser: .venv/browser ## move the widgets of the chapters in a real browse
 	.venv/bin/pytest tests/browser
 
 test-frameworks: build/frameworks/ready ## train in Lightning, accelerate and Hugging Face's Trainer
-	build/frameworks/bin/python -m pytest tests/frameworks
+	build/frameworks/bin/pytest tests/frameworks
 
 lab: .venv/ready ## open the chapters in JupyterLab
 	.venv/bin/jupyter lab --LabApp.default_url=/lab/tree/notebooks

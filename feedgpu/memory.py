@@ -97,17 +97,23 @@ def shared_memory(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return shared.resize_(shape)
 
 
-class Gathered(Sequence[Any]):
+class Gathered(list[Any]):
     """A whole batch in the place of the list of its samples.
 
     `X`: N×…, or a tuple or dict of such tensors. `y`: N or N×…, or None for samples without targets.
     default_collate returns the batch as it is. Any other function gets the samples, whose tensors are views
     of the batch's. `each`: the samples' own targets, where y is not of numbers.
+
+    It is a list, for there are functions that ask for one (Hugging Face's collators do). Its samples are made
+    only when somebody wants more than its length and the first one. A function in C that looks into the list
+    itself, such as torch.stack, has to be given list(samples).
     """
 
     def __init__(self, X: Any, y: Any = None, each: list[Any] | None = None) -> None:
         self.X, self._y, self.each = X, y, each
+        self.whole = True  # it stands for X and y; once the samples are made it is nothing but their list
         self.parts = list(fields(X).values())
+        super().__init__([None] * len(self.parts[0]))
 
     @property
     def y(self) -> Any:
@@ -123,33 +129,76 @@ class Gathered(Sequence[Any]):
             Xs = (collated_fields(self.X, list(parts)) for parts in zip(*cuts, strict=True))
         return Xs if self.y is None else map(list, zip(Xs, cut(self.y, sizes), strict=True))
 
-    def __len__(self) -> int:
-        return len(self.parts[0])
-
     def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self.sample(one) for one in range(*place.indices(len(self)))]
-        sample = self.sample(range(len(self))[place])
-        return (
-            marked(sample, self) if place == 0 else sample
-        )  # the first is all that default_collate asks for
+        if self.whole and len(self) and place == 0:
+            return marked(self.first(), self)  # all that default_collate asks for
+        self._make_samples()
+        return super().__getitem__(place)
 
-    def sample(self, place: int) -> Any:
+    def __radd__(self, other: list[Any]) -> list[Any]:
+        return other + list(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Gathered, (self.X, self.y, self.each)) if self.whole else (list, (list(self),))
+
+    def _make_samples(self) -> None:
+        if self.whole:
+            self.whole = False
+            super().__setitem__(slice(None), self.samples())
+
+    def samples(self) -> list[Any]:
+        "Made anew each time"
+        parts = [part.unbind() for part in self.parts]
         if isinstance(self.X, torch.Tensor):
-            X = self.X[place]
+            Xs = list(parts[0])
         else:
-            X = with_fields(self.X, [part[place] for part in self.parts])
+            Xs = [with_fields(self.X, list(one)) for one in zip(*parts, strict=True)]
+        y = self.each
+        if y is None:
+            if self.y is None:
+                return Xs
+            y = self.y.unbind() if self.y.is_floating_point() or self.y.dim() > 1 else self.y.tolist()
+        return list(zip(Xs, y, strict=True))
+
+    def first(self) -> Any:
+        "The first of `samples`, without the others"
+        X = (
+            self.X[0]
+            if isinstance(self.X, torch.Tensor)
+            else with_fields(self.X, [one[0] for one in self.parts])
+        )
         if self.each is not None:
-            return X, self.each[place]
-        if self.y is None:
+            return X, self.each[0]
+        y = self.y
+        if y is None:
             return X
-        y = self.y[place]
-        return X, y if self.y.is_floating_point() or y.dim() else y.item()
+        return X, y[0] if y.is_floating_point() or y.dim() > 1 else y[0].item()
 
     def collated(self) -> Any:
         "As default_collate would have it"
         X = collated_fields(self.X, self.parts)
         return X if self.y is None else [X, self.y]
+
+
+def of_samples(name: str) -> Any:
+    "The method of a list, for one whose samples may not be made yet"
+    method = getattr(list, name)
+
+    @functools.wraps(method)
+    def call(self: Gathered, *args: Any, **kwargs: Any) -> Any:
+        self._make_samples()
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+for name in (
+    *("__iter__", "__reversed__", "__contains__", "__repr__", "__add__", "__mul__", "__rmul__"),
+    *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "copy", "count", "index"),
+    *("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend", "insert"),
+    *("pop", "remove", "reverse", "sort"),
+):
+    setattr(Gathered, name, of_samples(name))
 
 
 def is_batch(index: Any) -> bool:
@@ -246,7 +295,7 @@ def itself(sample: Any) -> Any:
 
 def collated(batch: Any, *, collate_fn_map: object = None) -> Any:
     "What default_collate makes of samples whose first one is marked"
-    if isinstance(batch, Gathered):
+    if isinstance(batch, Gathered) and batch.whole:
         return batch.collated()
     mark = batch[0].mark
     samples = [plain(batch[0]), *list(batch)[1:]]  # perhaps not all that were there

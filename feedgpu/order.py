@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ import numpy
 import torch
 
 from .ids import decoded
+from .ranks import refuse_ranks
 
 PART = 1024  # visits that are made at once
 
@@ -88,8 +89,10 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     sample as often as its weight says. Raises ValueError for weights that are negative, not finite or all 0,
     and for more or fewer than `size`.
 
-    `rank`, `ranks`: with several processes, the share of one: every `ranks`-th visit from the `rank`-th on. A
-    few visits come twice where the shares would be unequal, as in torch's DistributedSampler.
+    `rank`, `ranks`: of several processes that train together, this one makes every ranks-th of the visits,
+    beginning with the rank-th. All make as many: the first visits come once more where that is needed, as in
+    torch's DistributedSampler. For PrefetchLoader and plain loops: Lightning and accelerate share out what a
+    DataLoader has by themselves.
 
     Call `set_epoch(epoch)` before each epoch. The number of workers, their persistence, a resume: none of
     them changes the order, as they do with `shuffle=True`, whose generator remembers its past. `set_epoch`
@@ -101,11 +104,10 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         size: int,
         seed: int = 0,
         weights: Sequence[float] | torch.Tensor | None = None,
-        rank: int = 0,
-        ranks: int = 1,
+        rank: int | None = None,
+        ranks: int | None = None,
     ) -> None:
-        if not 0 <= rank < ranks:
-            raise ValueError(f"rank must be from 0 to ranks - 1, but it is {rank} of {ranks}")
+        refuse_ranks(rank, ranks)
         self.size, self.seed, self.epoch = size, int(seed), 0
         self.rank, self.ranks = rank, ranks
         self.ends = None
@@ -121,32 +123,47 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         self.epoch = int(epoch)  # of any kind: a hash tells NumPy's numbers from Python's
 
     def __len__(self) -> int:
-        return -(-self.size // self.ranks)
+        return -(-self.size // (self.ranks or 1))
 
     def order(self) -> torch.Tensor:
         "The indices of this epoch's visits, int64"
+        return self._order()[self._places() % max(1, self.size)] if self.ranks else self._order()
+
+    def _order(self) -> torch.Tensor:
+        "Of all processes together"
         generator = torch.Generator().manual_seed(self.epoch_seed)
         if self.ends is None:
-            indices = torch.randperm(self.size, generator=generator)
-        else:
-            points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
-            # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
-            indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=self.size - 1)
-        if self.ranks == 1:
-            return indices
-        return indices[torch.arange(self.rank, self.ranks * len(self), self.ranks) % self.size]
+            return torch.randperm(self.size, generator=generator)
+        points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
+        # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
+        return torch.searchsorted(self.ends, points, right=True).clamp_(max=self.size - 1)
+
+    def _places(self) -> torch.Tensor:
+        "In that order, which begins again at its end, those of this process"
+        return torch.arange(len(self)) * (self.ranks or 1) + (self.rank or 0)
 
     def __iter__(self) -> Iterator[Visit]:
-        indices, epoch = self.order(), self.epoch
-        lists = (indices[begin : begin + PART].tolist() for begin in range(0, len(indices), PART))
         if self.ends is not None:
-            return numbered(chain.from_iterable(lists), epoch)
-        return chain.from_iterable(map(kind_of_visit(epoch), part) for part in lists)
+            again = in_lists(self._order().repeat(self.ranks or 1))
+            visits = numbered(chain.from_iterable(again), self.epoch)
+            return islice(visits, self.rank or 0, (self.ranks or 1) * len(self), self.ranks)
+        order, before = self.order(), self._places() // max(1, self.size)
+        rounds = range(int(before.max()) + 1 if self.size else 0)
+        return chain.from_iterable(
+            map(kind_of_visit(self.epoch, number), part)
+            for number in rounds
+            for part in in_lists(order[before == number] if len(rounds) > 1 else order)
+        )
 
     @property
     def epoch_seed(self) -> int:
         "A function of (seed, epoch), also for whatever else an epoch draws (dropout)"
         return hashed_seed(self.seed, self.epoch)
+
+
+def in_lists(indices: torch.Tensor) -> Iterator[list[int]]:
+    "A few at a time: as Python's numbers they take more memory"
+    return (indices[begin : begin + PART].tolist() for begin in range(0, len(indices), PART))
 
 
 def numbered(indices: Iterable[int], epoch: int) -> Iterator[Visit]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from .asked import Piece, Source
 from .memory import Gathered
-from .ranks import refuse_unshared
+from .ranks import reach_epochs, refuse_whole, set_epoch
 from .system import ctrl_c_deferred
 from .threads import Threads
 
@@ -27,6 +27,7 @@ IDLE = {
 }  # arguments of DataLoader that change when a batch comes, and not what it is: nothing to do for them here
 OF_THE_ORDER = {"shuffle", "generator"}  # of which the sampler was made: set later, they change nothing
 OF_WORKERS = {"worker_init_fn", "timeout", "multiprocessing_context"}  # these would change something
+SEEDS_WORKERS = "pl_worker_init_function"  # what Lightning's seed_everything(workers=True) sets, unasked
 
 
 class PrefetchLoader:
@@ -45,8 +46,8 @@ class PrefetchLoader:
     or a network, or whose code lets go of Python's lock. They stay as long as the loader. None: the dataset's
     own way.
 
-    In a process group of several processes, a sampler that would give all samples to each of them is refused:
-    RuntimeError, in the loop. See `rank` and `ranks` of EpochSampler.
+    In a group of processes (torch.distributed), a loop in which each would get all samples raises
+    RuntimeError: `sampler` has to share them out, as EpochSampler does with `rank` and `ranks`.
 
     What a sample draws at random (see Augmented) follows the epoch of an EpochSampler or DistributedSampler,
     also through torch's Subset and random_split.
@@ -107,6 +108,7 @@ class PrefetchLoader:
             generator=generator,
             pin_memory=pin_memory,
         )
+        reach_epochs(self._loader.batch_sampler)
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, or None, but it is {threads}")
         self._threads = None if threads is None else Threads(threads, "PrefetchLoader's")
@@ -117,12 +119,8 @@ class PrefetchLoader:
         return len(self._loader)
 
     def set_epoch(self, epoch: int) -> None:
-        "Calls that of the batch sampler, or of its sampler, if there is one"
-        batch_sampler: Any = self._loader.batch_sampler
-        for sampler in (batch_sampler, getattr(batch_sampler, "sampler", None)):
-            if set_epoch := getattr(sampler, "set_epoch", None):
-                set_epoch(epoch)
-                return
+        "Calls `set_epoch` of the batch sampler, or of the sampler, if it has one"
+        set_epoch(self._loader, epoch)
 
     @property
     def threads(self) -> int | None:
@@ -162,7 +160,7 @@ class PrefetchLoader:
         return self.__dict__ | {"_stream": None}
 
     def __iter__(self) -> Iterator[Any]:
-        refuse_unshared(self._loader.batch_sampler)
+        refuse_whole(self._loader)
         source = Source(self._loader.dataset, self._loader.batch_sampler, self._threads)
         if self._loader.generator is not None:
             torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader does
@@ -242,10 +240,11 @@ class PrefetchLoader:
         if isinstance(samples, BaseException):
             return samples, None
         try:
-            if isinstance(samples, Gathered) and self._loader.collate_fn is default_collate:
+            gathered = isinstance(samples, Gathered)
+            if gathered and samples.whole and self._loader.collate_fn is default_collate:
                 batch = samples.collated()  # what default_collate would come to, by a detour
-            else:
-                batch = self._loader.collate_fn(samples)
+            else:  # a function in C, such as torch.stack, looks into the list itself
+                batch = self._loader.collate_fn(list(samples) if gathered else samples)
             if self._stream is None:
                 if self._pins:
                     batch = tree_map(pinned, batch)
@@ -286,7 +285,8 @@ class Together(NamedTuple):
 
 
 def refuse_for_workers(name: str, value: object) -> None:
-    if name in OF_WORKERS and value:
+    seeds = getattr(getattr(value, "func", None), "__name__", None) == SEEDS_WORKERS
+    if name in OF_WORKERS and value and not seeds:
         raise ValueError(f"PrefetchLoader has no workers, so {name} would have no effect: leave it out")
 
 

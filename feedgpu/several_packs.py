@@ -38,10 +38,24 @@ class ConcatPacked(torch.utils.data.ConcatDataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
         "Generates the samples of one batch"
         if not self.gathers:
-            return [self[index] for index in indices]
+            return self._of_each(numpy.asarray(indices))
         if self._joined is None:
             self._joined = Joined(self.parts)
         return self._joined.gather(numpy.asarray(indices))
+
+    def _of_each(self, places: Array) -> list[Any]:
+        "Each dataset makes its own samples, those of one batch together"
+        refuse_beyond(places, len(self))
+        places = numpy.where(places < 0, places + len(self), places)
+        of = numpy.searchsorted(self.cumulative_sizes, places, "right")
+        samples: list[Any] = [None] * len(places)
+        for part in numpy.unique(of).tolist():
+            here = numpy.flatnonzero(of == part)
+            begin = self.cumulative_sizes[part] - len(self.parts[part])
+            made = self.parts[part].__getitems__((places[here] - begin).tolist())
+            for place, sample in zip(here.tolist(), made, strict=True):
+                samples[place] = sample
+        return samples
 
     @property
     def gathers(self) -> int:
@@ -55,6 +69,12 @@ class ConcatPacked(torch.utils.data.ConcatDataset[Any]):
     def lengths(self) -> Array:
         "The first dimension of each sample (of its first field)"
         return numpy.concatenate([part.lengths for part in self.parts])
+
+
+def refuse_beyond(places: Array, size: int) -> None:
+    if len(places) and not -size <= places.min() <= places.max() < size:
+        wrong = places[int(((places < -size) | (places >= size)).argmax())]
+        raise IndexError(f"index {wrong} is out of bounds for {size:,} samples")
 
 
 class Joined:
@@ -81,9 +101,7 @@ class Joined:
         ]
 
     def gather(self, places: Array) -> Gathered:
-        if len(places) and not -len(self) <= places.min() <= places.max() < len(self):
-            wrong = places[int(((places < -len(self)) | (places >= len(self))).argmax())]
-            raise IndexError(f"index {wrong} is out of bounds for {len(self):,} samples")
+        refuse_beyond(places, len(self))
         X: list[Any] = [
             field.gather(rows[places], shared=True)
             for field, rows in zip(self.fields, self.rows, strict=True)

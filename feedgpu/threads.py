@@ -119,7 +119,7 @@ class Batch:
         if block and len(targets) == len(samples) and without in (0, len(samples)):
             batch = Gathered(block.X, each=None if without else targets)
             if self.like:
-                refuse_unlike([batch.sample(0)], IDs[:1], self.like)
+                refuse_unlike([batch.first()], IDs[:1], self.like)
             return batch
         if block:
             for place, one in enumerate(samples):

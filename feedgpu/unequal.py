@@ -67,8 +67,8 @@ class SimilarLengths(torch.utils.data.Sampler[list[Visit]]):
         pool: int = 50,
         drop_last: bool = False,
         weights: Sequence[float] | torch.Tensor | None = None,
-        rank: int = 0,
-        ranks: int = 1,
+        rank: int | None = None,
+        ranks: int | None = None,
     ) -> None:
         if weights is not None and len(weights) != len(lengths):
             raise ValueError(f"there are {len(lengths):,} lengths and {len(weights):,} weights")
@@ -76,6 +76,8 @@ class SimilarLengths(torch.utils.data.Sampler[list[Visit]]):
             raise ValueError(f"batch_size and pool must be at least 1, they are {batch_size} and {pool}")
         self.lengths = [int(length) for length in lengths]
         self.visits = EpochSampler(len(lengths), seed, weights, rank, ranks)
+        self.sampler = self.visits  # by this name Lightning looks for what has a set_epoch
+        self.ranks = ranks
         self.batch_size, self.pool, self.drop_last = batch_size, pool, drop_last
 
     def set_epoch(self, epoch: int) -> None:

@@ -39,11 +39,10 @@ LEFT_OUT = {
 """: """""",
     ", str(ID), *[index.before] * (index.before > 0))": ", str(ID))",
     """        weights: Sequence[float] | torch.Tensor | None = None,
-        rank: int = 0,
-        ranks: int = 1,
+        rank: int | None = None,
+        ranks: int | None = None,
     ) -> None:
-        if not 0 <= rank < ranks:
-            raise ValueError(f"rank must be from 0 to ranks - 1, but it is {rank} of {ranks}")
+        refuse_ranks(rank, ranks)
         self.size, self.seed, self.epoch = size, int(seed), 0
         self.rank, self.ranks = rank, ranks
         self.ends = None
@@ -57,26 +56,36 @@ LEFT_OUT = {
 """: """    ) -> None:
         self.size, self.seed, self.epoch = size, int(seed), 0
 """,
-    "return -(-self.size // self.ranks)": "return self.size",
+    "return -(-self.size // (self.ranks or 1))": "return self.size",
     """    def order(self) -> torch.Tensor:
         "The indices of this epoch's visits, int64"
+        return self._order()[self._places() % max(1, self.size)] if self.ranks else self._order()
+
+    def _order(self) -> torch.Tensor:
+        "Of all processes together"
         generator = torch.Generator().manual_seed(self.epoch_seed)
         if self.ends is None:
-            indices = torch.randperm(self.size, generator=generator)
-        else:
-            points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
-            # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
-            indices = torch.searchsorted(self.ends, points, right=True).clamp_(max=self.size - 1)
-        if self.ranks == 1:
-            return indices
-        return indices[torch.arange(self.rank, self.ranks * len(self), self.ranks) % self.size]
+            return torch.randperm(self.size, generator=generator)
+        points = torch.rand(self.size, dtype=torch.float64, generator=generator) * self.ends[-1]
+        # torch.multinomial, which WeightedRandomSampler uses, takes at most 2**24 samples
+        return torch.searchsorted(self.ends, points, right=True).clamp_(max=self.size - 1)
+
+    def _places(self) -> torch.Tensor:
+        "In that order, which begins again at its end, those of this process"
+        return torch.arange(len(self)) * (self.ranks or 1) + (self.rank or 0)
 
     def __iter__(self) -> Iterator[Visit]:
-        indices, epoch = self.order(), self.epoch
-        lists = (indices[begin : begin + PART].tolist() for begin in range(0, len(indices), PART))
         if self.ends is not None:
-            return numbered(chain.from_iterable(lists), epoch)
-        return chain.from_iterable(map(kind_of_visit(epoch), part) for part in lists)
+            again = in_lists(self._order().repeat(self.ranks or 1))
+            visits = numbered(chain.from_iterable(again), self.epoch)
+            return islice(visits, self.rank or 0, (self.ranks or 1) * len(self), self.ranks)
+        order, before = self.order(), self._places() // max(1, self.size)
+        rounds = range(int(before.max()) + 1 if self.size else 0)
+        return chain.from_iterable(
+            map(kind_of_visit(self.epoch, number), part)
+            for number in rounds
+            for part in in_lists(order[before == number] if len(rounds) > 1 else order)
+        )
 """: """    def __iter__(self):
         epoch, generator = self.epoch, torch.Generator().manual_seed(self.epoch_seed)
         return (Visit(index, epoch) for index in torch.randperm(self.size, generator=generator).tolist())

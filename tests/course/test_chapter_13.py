@@ -17,8 +17,10 @@ from feedgpu.course import verdict
 from feedgpu.prepare import sounds
 
 SHARES = {
-    "        rank: int = 0,\n        ranks: int = 1,\n": "",
-    "seed, weights, rank, ranks)\n        self": "seed, weights)\n        self",
+    "        rank: int | None = None,\n        ranks: int | None = None,\n": "",
+    "seed, weights, rank, ranks)\n        self.sampler": "seed, weights)\n        self.sampler",
+    "        self.sampler = self.visits  # by this name Lightning looks for what has a set_epoch\n": "",
+    "        self.ranks = ranks\n": "",
 }
 SOURCE = replaced((ROOT / "feedgpu" / "unequal.py").read_text(encoding="utf-8"), SHARES)
 BUILT = {"Padded", "padded", "SimilarLengths", "in_parts"}

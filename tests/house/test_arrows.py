@@ -23,13 +23,13 @@ LIBRARY = [
     "classes",
     "memory",
     "meter",
+    "ranks",
     "order",
     "threads",
     "augmented",
     "side_by_side",
     "manifest",
     "unequal",
-    "ranks",
     "decode",
 ]
 LIBRARY += ["field", "packed", "several_packs", "asked", "prefetch", "images"]

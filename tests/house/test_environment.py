@@ -50,6 +50,15 @@ def test_dependency_is_pinned_within_its_range(requirement):
     assert requirement.specifier.contains(pin)
 
 
+def test_the_frameworks_are_tried_with_the_pinned_versions():
+    lines = (ROOT / "tests" / "frameworks" / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert len(pins) > 10 and {"torch", "numpy"} <= {*pins}
+    assert [
+        name for name, version in pins.items() if PINS.get(canonicalize_name(name), version) != version
+    ] == []
+
+
 def test_conda_python_is_one_we_support():
     assert SpecifierSet(PROJECT["requires-python"]).contains(conda_version("python"))
 

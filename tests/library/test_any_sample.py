@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, StackDataset, default_collate
 
-from feedgpu import DatasetError, PackedDataset, PrefetchLoader, load_notation
+from feedgpu import ConcatPacked, DatasetError, PackedDataset, PrefetchLoader, load_notation
 from feedgpu.prepare import check, pack
 from feedgpu.prepare.layout import Source, write
 from my_classes import Dataset
@@ -111,6 +111,36 @@ def test_a_collate_fn_of_ones_own_is_asked(tmp_path):
         assert default_collate(some)[0].shape == (6, 3, 4, 4)
         with pytest.raises(DatasetError, match=f"must be alike: .* but {name} is uint8 of shape 3×4×5"):
             list(DataLoader(dataset, 7))
+
+
+def test_functions_that_ask_for_a_list(tmp_path):
+    partition, _ = written(tmp_path, target="none")
+    pack(tmp_path)
+    dataset = PackedDataset(partition["train"], None, tmp_path)
+    for loader in (PrefetchLoader, DataLoader):
+        kinds = list(loader(dataset, 7, collate_fn=lambda samples: isinstance(samples, list)))
+        assert kinds == [True]
+    (stacked,) = PrefetchLoader(dataset, 7, collate_fn=torch.stack)  # written in C, it asks for nothing else
+    assert same(stacked, torch.stack([picture(i) for i in range(7)]))
+
+
+def test_a_batch_that_a_subclass_has_changed(tmp_path):
+    class Changed(PackedDataset):
+        def __getitems__(self, indices):
+            samples = super().__getitems__(indices)
+            samples[0] = samples[1]
+            return samples
+
+    partition, labels = written(tmp_path)
+    pack(tmp_path)
+    changed = Changed(partition["train"], labels, tmp_path)
+    for loader in (
+        PrefetchLoader(changed, 7),
+        DataLoader(changed, 7),
+        PrefetchLoader(ConcatPacked([changed]), 7),
+    ):
+        ((X, y),) = loader
+        assert y.tolist() == [1, 1, 2, 0, 1, 2, 0] and torch.equal(X[0], X[1])
 
 
 class Named(Dataset):

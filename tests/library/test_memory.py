@@ -1,5 +1,8 @@
 """feedgpu/memory.py: batches are written to memory that nobody holds, and little is kept for them."""
 
+import copy
+import operator
+import pickle
 import sys
 import threading
 
@@ -105,6 +108,82 @@ def test_a_batch_passes_default_collate_as_it_is():
     one = Gathered(torch.zeros(2, 3), torch.arange(2))
     X, y = default_collate(one)
     assert X is one.X and y is one.y
+
+
+KINDS = {
+    "a tensor": (torch.arange(12).view(4, 3), torch.arange(4)),
+    "without targets": (torch.arange(12).view(4, 3), None),
+    "numbers": (torch.arange(12).view(4, 3), torch.arange(4) / 2),
+    "several": (torch.arange(12).view(4, 3), torch.arange(8).view(4, 2)),
+    "a tuple": ((torch.arange(4), torch.arange(8).view(4, 2)), torch.arange(4)),
+    "a dict": ({"a": torch.arange(4), "b": torch.arange(8).view(4, 2)}, None),
+}
+
+
+def samples_of(X, y):
+    if isinstance(X, dict):
+        Xs = [{name: part[i] for name, part in X.items()} for i in range(4)]
+    else:
+        Xs = [tuple(part[i] for part in X) if isinstance(X, tuple) else X[i] for i in range(4)]
+    if y is None:
+        return Xs
+    plain = y.dim() == 1 and not y.is_floating_point()
+    return [(one, y[i].item() if plain else y[i]) for i, one in enumerate(Xs)]
+
+
+def shown(one):
+    "Form and values; a sample of a type of its own is shown as what it stands for"
+    if isinstance(one, torch.Tensor):
+        return one.dtype, one.tolist()
+    if isinstance(one, dict):
+        return {name: shown(part) for name, part in one.items()}
+    return (isinstance(one, list), [*map(shown, one)]) if isinstance(one, (list, tuple)) else one
+
+
+READ = {
+    "list": list,
+    "iter": lambda samples: [one for one in samples],
+    "places": lambda samples: [samples[i] for i in range(len(samples))],
+    "a slice": lambda samples: samples[:],
+    "star": lambda samples: [*samples],
+    "unpacked": lambda samples: [one for one in zip(samples, strict=True)],
+    "reversed": lambda samples: [*reversed(samples)],
+    "copy": lambda samples: samples.copy(),
+    "copied": copy.copy,
+    "pickled": lambda samples: list(pickle.loads(pickle.dumps(samples))),
+    "pickled when made": lambda samples: (samples[1], pickle.loads(pickle.dumps(samples)))[1],
+    "plus": lambda samples: samples + [1],
+    "plus, other": lambda samples: [1] + samples,
+    "times": lambda samples: samples * 2,
+    "popped": lambda samples: [samples.pop(), samples],
+    "appended": lambda samples: (samples.append(1), samples)[1],
+    "deleted": lambda samples: (samples.__delitem__(0), samples)[1],
+    "changed": lambda samples: (samples.__setitem__(0, 1), samples)[1],
+    "in place": lambda samples: operator.iadd(samples, [1]),
+    "turned": lambda samples: (samples.reverse(), samples)[1],
+    "shown": lambda samples: [repr(samples)],
+}
+
+
+@pytest.mark.parametrize("how", READ)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_the_list_of_its_samples(kind, how):
+    expected, found = READ[how](samples_of(*KINDS[kind])), READ[how](Gathered(*KINDS[kind]))
+    assert isinstance(found, list) and shown(found) == shown(expected)
+
+
+def test_whoever_takes_a_sample_away_gets_the_batch_of_the_others():
+    one = Gathered(torch.zeros(3, 2), torch.arange(3))
+    del one[1]
+    X, y = default_collate(one)
+    assert X.shape == (2, 2) and y.tolist() == [0, 2] and len(one) == 2
+
+
+def test_a_batch_of_nothing():
+    one = Gathered(torch.zeros(0, 3), torch.zeros(0))
+    with pytest.raises(IndexError):
+        one[0]
+    assert not one and list(Gathered(torch.zeros(0, 3))) == [] == one
 
 
 def test_values_are_of_every_kind_that_numpy_knows(kept):

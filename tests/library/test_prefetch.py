@@ -1,6 +1,7 @@
 """feedgpu/prefetch.py: the batches of DataLoader in their order, made by a thread that ends with its loop."""
 
 import copy
+import functools
 import gc
 import pickle
 import signal
@@ -21,7 +22,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, SimilarLengths, asked
+from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, asked
 from feedgpu.prepare import pack, pack_samples
 from my_classes import Dataset
 
@@ -444,15 +445,6 @@ def test_a_number_of_threads_that_cannot_be(threads):
         PrefetchLoader(Numbers(), 4, threads=threads)
 
 
-def test_the_epoch_reaches_the_sampler():
-    sampler = EpochSampler(100)
-    PrefetchLoader(Numbers(), 4, sampler=sampler).set_epoch(3)
-    lengths = SimilarLengths(range(100), 4)
-    PrefetchLoader(Numbers(), batch_sampler=lengths).set_epoch(5)
-    PrefetchLoader(Numbers(), 4, shuffle=True).set_epoch(7)  # whose order follows from its generator
-    assert (sampler.epoch, lengths.visits.epoch) == (3, 5)
-
-
 # How it ends
 
 
@@ -621,6 +613,15 @@ def test_what_would_change_something_in_workers_is_refused(name, value):
     with pytest.raises(ValueError, match=f"^{said}$"):
         setattr(loader, name, value)
     assert not getattr(loader, name)
+
+
+def test_what_lightning_sets_to_seed_workers_is_taken():
+    def pl_worker_init_function(worker_id, rank=None):
+        raise AssertionError("there is no worker to be seeded")
+
+    loader = PrefetchLoader(Numbers(), 8)
+    loader.worker_init_fn = functools.partial(pl_worker_init_function, rank=1)
+    assert equal(list(loader), list(DataLoader(Numbers(), 8)))
 
 
 def test_what_only_changes_when_a_batch_comes_is_taken():
