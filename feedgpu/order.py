@@ -72,11 +72,14 @@ LOST = (
 )
 
 
+LOOPS = "torch.utils.data.", "feedgpu.asked", "feedgpu.threads"  # modules that ask for samples
+
+
 def in_a_loop() -> bool:
     "Whether a loader has asked, or a dataset of torch's own, and not somebody who looks at a sample"
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(("torch.utils.data.", "feedgpu.asked")):
+        if frame.f_globals.get("__name__", "").startswith(LOOPS):
             return True
         frame = frame.f_back
     return False

@@ -211,9 +211,10 @@ def visits_are_known(monkeypatch):
     ids=lambda pair: pair[0],
 )
 def test_a_loop_whose_draws_cannot_be_repeated_is_told(root, loop):
-    dataset = Augmented(KINDS["pack"](root), IDs, darker)
-    with pytest.warns(RuntimeWarning, match="came without its epoch.*not repeatable"):
-        list(loop[1](dataset))
+    for kind in ("pack", "images"):
+        dataset = Augmented(KINDS[kind](root), IDs, darker)
+        with pytest.warns(RuntimeWarning, match="came without its epoch.*not repeatable"):
+            list(loop[1](dataset))
 
 
 @pytest.mark.usefixtures("visits_are_known")
