@@ -138,4 +138,5 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
 
     @threads.setter
     def threads(self, count: int) -> None:
-        self._threads = Threads(count, "ImageDataset")  # a copy of this dataset has those that it had
+        if count != self._threads.count:  # a copy of this dataset keeps those that it had
+            self._threads = Threads(count, "ImageDataset")

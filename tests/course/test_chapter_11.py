@@ -108,8 +108,8 @@ LEFT_OUT = {
         if self._threads:
             return self._begin(indices).wait()
         if type(self).__getitem__ is Augmented.__getitem__ and getattr(self.dataset, "gathers", False):
-            batch: Gathered = self.dataset.__getitems__(indices)
-            samples = [self._changed(batch.sample(place), index) for place, index in enumerate(indices)]
+            plain: Gathered = self.dataset.__getitems__(indices)
+            samples = [self._changed(one, index) for one, index in zip(plain.samples(), indices, strict=True)]
         else:
             samples = [self[index] for index in indices]
         return to_stack(samples, [self.list_IDs[index] for index in indices])
