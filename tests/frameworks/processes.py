@@ -77,6 +77,9 @@ def play(module: str, root: str, out: str) -> None:
     scenes = importlib.import_module(module).SCENES
     found = {scene.__name__: attempt(scene, root, rank, ranks) for scene in scenes}
     (Path(out) / f"{rank}.json").write_text(json.dumps(found))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # gloo's threads, which a framework has left, may abort a process that tidies up
 
 
 if __name__ == "__main__":
