@@ -114,12 +114,19 @@ class Prefetched(Packed):
         return PrefetchLoader(self.dataset, BATCH, shuffle=True)
 
 
+class OneByOne(PackedDataset):
+    "DataLoader gets samples, and collates them"
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
 class PackedOneByOne(Packed):
     workers, recipe = WORKERS, True
 
     def __init__(self, root, target):
         super().__init__(root, target)
-        self.dataset.__getitems__ = None  # DataLoader gets samples, and collates them
+        self.dataset.__class__ = OneByOne
 
 
 class PackedIndexed:

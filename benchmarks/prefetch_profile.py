@@ -37,7 +37,7 @@ def steps(root: Path) -> dict[str, Callable]:
     order = torch.randperm(len(rows))[: len(rows) // BATCH * BATCH]
     batches = order.split(BATCH)
     loader = PrefetchLoader(dataset, BATCH, shuffle=True, drop_last=True)
-    many = Source(dataset, loader.batch_sampler, None).many(BATCH)
+    many = Source(dataset, loader.batch_sampler).many(BATCH)
     pieces = order.split(BATCH * many)
     mapped = torch.from_numpy(numpy.load(root / "packed" / "samples.npy", mmap_mode="c"))
     blocks = [torch.empty(BATCH * many, *rows.shape[1:], dtype=mapped.dtype) for _ in range(HELD)]

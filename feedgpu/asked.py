@@ -37,13 +37,16 @@ class Piece(NamedTuple):
 class Source:
     """What one epoch asks a dataset for, piece by piece, and what the dataset makes of a piece.
 
-    `threads`: that make the samples, in place of the dataset's own way. `ahead`: how many pieces are wanted
+    `threads`: that make the samples, in place of the dataset's own way. `several`: whether batches may be
+    gathered together; not where each is still to be collated or copied. `ahead`: how many pieces are wanted
     before the first is there.
     """
 
-    def __init__(self, dataset: Any, batch_sampler: Any, threads: Threads | None) -> None:
+    def __init__(
+        self, dataset: Any, batch_sampler: Any, threads: Threads | None = None, several: bool = True
+    ) -> None:
         self.dataset, self.which = below_subsets(dataset)
-        self.threads = threads
+        self.threads, self.several = threads, several
         self.gathers: int = getattr(self.dataset, "gathers", 0) if threads is None else 0  # bytes of a sample
         self.order = Order.of(batch_sampler) if self.gathers else None
         self.ahead, self.close = AHEAD, nothing
@@ -84,7 +87,7 @@ class Source:
 
     def many(self, size: int) -> int:
         "How many batches are gathered together"
-        return max(1, min(MOST, PIECE // (self.gathers * max(1, size))))
+        return max(1, min(MOST, PIECE // (self.gathers * max(1, size)))) if self.several else 1
 
     def together(self, piece: Piece) -> list[Any] | None:
         "Several collated batches, of samples gathered together; None if each is to be asked for by itself"

@@ -33,7 +33,7 @@ class ImageDataset(torch.utils.data.Dataset[Any]):
     (`area`) and is 3/4 to 4/3 times as wide as `size` is (`ratio`), after Szegedy et al., "Going deeper with
     convolutions", 2014; of an image too long for that, the largest in the middle. `transform(X)` and
     `augment(X, random)` change each X, by the threads that decode; what `random` draws is repeatable, as that
-    of Augmented is.
+    of Augmented is; without a `seed` it is that of seed 0.
 
     `dataset[index]` is `(X, y)`: uint8 of 3×height×width, RGB, and its label. In memory the three colours of
     a pixel lie side by side (channels last), as decoders write them and convolutions like them. Images are

@@ -161,7 +161,10 @@ class PrefetchLoader:
 
     def __iter__(self) -> Iterator[Any]:
         refuse_whole(self._loader)
-        source = Source(self._loader.dataset, self._loader.batch_sampler, self._threads)
+        as_it_is = (
+            self._loader.collate_fn is default_collate and self._device.type == "cpu" and not self._pins
+        )
+        source = Source(self._loader.dataset, self._loader.batch_sampler, self._threads, as_it_is)
         if self._loader.generator is not None:
             torch.empty((), dtype=torch.int64).random_(generator=self._loader.generator)  # as DataLoader does
         if self._device.type == "cuda" and self._stream is None:
@@ -226,14 +229,14 @@ class PrefetchLoader:
         "What the thread does, until it is asked for None; once it is to end, it makes no further batch"
         if self._stream is not None:
             torch.cuda.set_device(self._device)  # a new thread begins on device 0
-        as_it_is = self._loader.collate_fn is default_collate and self._stream is None and not self._pins
         while (piece := asked.get()) is not None:
             if ended.is_set():
                 continue
-            if as_it_is and (batches := source.together(piece)):
+            if batches := source.together(piece):
                 made.put(Together(batches))
             else:
-                made.put([self._finished(source.samples(indices)) for indices in piece.lists()])
+                lists = piece.lists()
+                made.put([self._finished(source.samples(one)) for one in lists if not ended.is_set()])
 
     def _finished(self, samples: Any) -> tuple[Any, torch.cuda.Event | None]:
         "The batch, or the error in its place; and the event of its having been copied to the device"

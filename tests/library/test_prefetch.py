@@ -20,6 +20,7 @@ from torch.utils.data import (
     Subset,
     TensorDataset,
     WeightedRandomSampler,
+    default_collate,
 )
 
 from feedgpu import DatasetError, EpochSampler, Meter, PackedDataset, PrefetchLoader, asked
@@ -312,6 +313,21 @@ def test_a_batch_sampler_may_fill_one_list_again(packed, kind, monkeypatch):
     )
     loader = PrefetchLoader(dataset, batch_sampler=Reusing(), threads=threads)
     assert [y.tolist() for _, y in loader] == [[*range(start, start + 4)] for start in range(0, 100, 4)]
+
+
+def test_batches_that_are_still_to_be_collated_are_made_one_by_one(packed, asks):
+    "so that none waits for the collating of others, and whoever leaves does not either"
+    collated = []
+
+    def slowly(samples):
+        collated.append(len(samples))
+        time.sleep(0.05)
+        return default_collate(samples)
+
+    batches = iter(PrefetchLoader(packed, 4, collate_fn=slowly))
+    next(batches)
+    batches.close()
+    assert set(asks) == {4} and len(collated) <= 3
 
 
 def test_each_of_them_has_a_storage_of_its_own(packed, tmp_path):
